@@ -1,0 +1,1 @@
+export { CAPABILITY_BITS, fitsContext, maskOf, missingFrom } from "./capability.ts";

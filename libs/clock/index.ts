@@ -1,0 +1,3 @@
+export type { Clock, Random, Timer } from "./clock.ts";
+export { systemClock, systemRandom } from "./system.ts";
+export { createUuidV7 } from "./uuid.ts";

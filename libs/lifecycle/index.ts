@@ -1,0 +1,1 @@
+export type { ReadinessCheck, ServiceModule } from "./module.ts";

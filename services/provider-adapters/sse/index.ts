@@ -1,0 +1,2 @@
+export { type FramerOutput, SseFramer } from "./framer.ts";
+export { createSseReader, readEvents, type SseHandler, type SseReader } from "./reader.ts";

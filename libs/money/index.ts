@@ -1,0 +1,38 @@
+export {
+  baselineCost,
+  costOf,
+  estimateCost,
+  expectedNanoUsd,
+  gpuSecondsOf,
+  promptTokensOf,
+  TYPICAL_GPU_RATES,
+  upperBound,
+  WORST_GPU_RATES,
+  type Cost,
+  type GpuRates,
+  type UsageTokens,
+} from "./cost.ts";
+export { blankLine } from "./blank-line.ts";
+export {
+  formatAmount,
+  formatUsd,
+  NANO_PER_USD,
+  parseDecimal,
+  parsePerMillion,
+  parsePerToken,
+  parseUsd,
+  PICO_PER_NANO,
+  roundHalfUp,
+} from "./decimal.ts";
+export { entryJson, outcomeWord, rfc3339, type EntryJson, type OutcomeWord } from "./entry-json.ts";
+export {
+  BASELINE,
+  compilePriceBook,
+  EMPTY_PRICE_INDEX,
+  isPriced,
+  isScheduleActive,
+  ratesAt,
+  type MatchedRates,
+  type PriceIndex,
+} from "./price-index.ts";
+export type { Rates } from "./rates.ts";

@@ -1,0 +1,124 @@
+import type { PriceBook, PriceLine } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { overlay, resolve, type Rates } from "./rates.ts";
+import { createWeekClock, isInWindows } from "./schedule.ts";
+
+/** Name of the baseline's lines in an index. */
+export const BASELINE = "baseline";
+
+interface CompiledLine {
+  readonly source: PriceLine;
+  readonly effectiveFromMs: number;
+  readonly priced: boolean;
+  /** Resolved rates by (schedule, service tier, prompt tier), filled when first asked for. */
+  readonly variants: (Rates | undefined)[];
+}
+
+/** A price book compiled for lookups. Immutable but for its caches; replaced whole when a new book arrives. */
+export interface PriceIndex {
+  /** Version of the book. */
+  readonly version: string;
+  readonly onUnknown: "reject" | "allow_unpriced";
+  readonly lines: ReadonlyMap<string, readonly CompiledLine[]>;
+  readonly schedules: ReadonlyMap<string, (atMs: number) => boolean>;
+}
+
+/** Rates in force and how they were matched. */
+export interface MatchedRates {
+  readonly rates: Rates;
+  readonly line: PriceLine;
+}
+
+/** Compiles a book. Throws when a schedule names an unknown time zone. */
+export function compilePriceBook(book: PriceBook): PriceIndex {
+  const schedules = new Map<string, (atMs: number) => boolean>();
+  for (const schedule of book.schedules) {
+    const minuteAt = createWeekClock(schedule.tz === "" ? "UTC" : schedule.tz);
+    schedules.set(schedule.name, (atMs) => isInWindows(schedule.windows, minuteAt(atMs)));
+  }
+  const lines = new Map<string, CompiledLine[]>();
+  const add = (line: PriceLine, backend: string): void => {
+    const list = lines.get(backend);
+    if (list) list.push(compileLine(line));
+    else lines.set(backend, [compileLine(line)]);
+  };
+  for (const line of book.lines) add(line, line.backend);
+  if (book.baseline) add(book.baseline, BASELINE);
+  for (const list of lines.values()) list.sort((a, b) => a.effectiveFromMs - b.effectiveFromMs);
+  return { version: book.version, onUnknown: book.onUnknown === "allow_unpriced" ? "allow_unpriced" : "reject", lines, schedules };
+}
+
+/** An index without prices, for the moment before the first book. */
+export const EMPTY_PRICE_INDEX: PriceIndex = { version: "", onUnknown: "reject", lines: new Map(), schedules: new Map() };
+
+function compileLine(line: PriceLine): CompiledLine {
+  const priced = line.inputPico >= 0n || line.outputPico >= 0n || line.perHourNano > 0n || line.perRequestNano > 0n;
+  return {
+    source: line,
+    effectiveFromMs: line.effectiveFromMs,
+    priced: priced && line.grade !== "unknown",
+    variants: [],
+  };
+}
+
+/** Whether `backend` has a price at `atMs`. */
+export function isPriced(index: PriceIndex, backend: string, atMs: number): boolean {
+  return lineAt(index, backend, atMs)?.priced ?? false;
+}
+
+/** Whether a schedule is active; false for unknown names. */
+export function isScheduleActive(index: PriceIndex, name: string, atMs: number): boolean {
+  return index.schedules.get(name)?.(atMs) ?? false;
+}
+
+/**
+ * The rates of `backend` at `atMs` for a prompt of `promptTokens` in all: the latest line in force, over it the first
+ * active schedule, over that the service tier, over that the highest prompt tier exceeded. Undefined = no price.
+ */
+export function ratesAt(
+  index: PriceIndex,
+  backend: string,
+  atMs: number,
+  promptTokens: number,
+  serviceTier: string,
+): MatchedRates | undefined {
+  const line = lineAt(index, backend, atMs);
+  if (line === undefined || !line.priced) return undefined;
+  const { schedules, serviceTiers, tiers } = line.source;
+  let schedule = -1;
+  for (let at = 0; at < schedules.length && schedule < 0; at++) {
+    if (isScheduleActive(index, schedules[at]!.schedule, atMs)) schedule = at;
+  }
+  const service = serviceTier === "" ? -1 : serviceTiers.findIndex((each) => each.tier === serviceTier);
+  let tier = -1;
+  for (let at = 0; at < tiers.length && promptTokens > tiers[at]!.aboveTokens; at++) tier = at;
+  return { rates: variantOf(line, schedule, service, tier), line: line.source };
+}
+
+/** Rates of every prompt tier and service tier at `atMs`, the base ones first: what a reservation takes the dearest of. */
+export function rateLadder(index: PriceIndex, backend: string, atMs: number): readonly Rates[] {
+  const line = lineAt(index, backend, atMs);
+  if (line === undefined || !line.priced) return [];
+  const sizes = [0, ...line.source.tiers.map((tier) => tier.aboveTokens + 1)];
+  const services = ["", ...line.source.serviceTiers.map((each) => each.tier)];
+  return services.flatMap((service) => sizes.map((size) => ratesAt(index, backend, atMs, size, service)!.rates));
+}
+
+function lineAt(index: PriceIndex, backend: string, atMs: number): CompiledLine | undefined {
+  const list = index.lines.get(backend);
+  if (list === undefined) return undefined;
+  for (let at = list.length - 1; at >= 0; at--) {
+    if (list[at]!.effectiveFromMs <= atMs) return list[at];
+  }
+  return undefined;
+}
+
+function variantOf(line: CompiledLine, schedule: number, service: number, tier: number): Rates {
+  const { schedules, serviceTiers, tiers } = line.source;
+  const key = ((schedule + 1) * (serviceTiers.length + 1) + service + 1) * (tiers.length + 1) + tier + 1;
+  const known = line.variants[key];
+  if (known !== undefined) return known;
+  let raw = overlay(line.source, schedules[schedule]?.line);
+  raw = overlay(raw, serviceTiers[service]?.line);
+  raw = overlay(raw, tiers[tier]?.line);
+  return (line.variants[key] = resolve(raw));
+}

@@ -1,0 +1,2 @@
+export type { ConsoleDeps, FaultPort, ReloadResult } from "./deps.ts";
+export { type ConsoleHost, createConsole } from "./module.ts";

@@ -11,9 +11,11 @@ export interface Config {
   readonly configVersion: string;
   readonly server: ServerConfig;
   readonly auth: { readonly mode: "open" | "keys" };
+  /** What exists. Each is reachable by its own name and as `provider/model`, whether or not a model lists it. */
   readonly backends: ReadonlyMap<string, BackendConfig>;
   readonly prices: PricesConfig;
   readonly schedules: ReadonlyMap<string, ScheduleConfig>;
+  /** Never empty when there are backends: a file without models has one named `default` over all of them. */
   readonly models: ReadonlyMap<string, ModelConfig>;
   readonly rules: readonly RuleConfig[];
   readonly classes: Readonly<Record<ClassName, ClassConfig>>;
@@ -142,7 +144,7 @@ export interface PricesConfig {
   /** `provider/model` or a backend name; undefined = none. */
   readonly baseline: string | undefined;
   readonly overrides: readonly PriceOverride[];
-  /** Extra price files (LiteLLM's JSON format), paths relative to the configuration file. */
+  /** Extra price files (LiteLLM's JSON format); written relative to the configuration file, resolved against its folder here. */
   readonly files: readonly string[];
 }
 
@@ -217,6 +219,7 @@ export interface ExperimentConfig {
       readonly request: Readonly<Record<string, unknown>> | undefined;
     }
   >;
+  /** Margins with the sign as written: `error_rate: +0.5pt` is 0.005 (points), `ttft: +10%` is 0.1 (a ratio), `quality: -2%` is -0.02. */
   readonly guards: {
     readonly errorRate: number | undefined;
     readonly ttft: number | undefined;

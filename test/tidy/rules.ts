@@ -65,7 +65,7 @@ export const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   pino: ["libs/telemetry"],
   "prom-client": ["deploy"],
   pg: ["services/cost-ledger", "cli/check", "deploy"],
-  yaml: ["libs/config"],
+  yaml: ["libs/config", "deploy/local"],
   zod: ["libs/config"],
   commander: ["cli"],
   "cli-progress": ["cli", "bench"],
@@ -89,5 +89,5 @@ export const CALL_OWNERS: readonly { readonly call: RegExp; readonly name: strin
   { call: /(?<![.\w])set(?:Timeout|Interval)\(/, name: "setTimeout/setInterval", rooms: ["libs/clock", "bench"] },
   { call: /\bprocess\.env\b/, name: "process.env", rooms: ["libs/config", "deploy", "cli", "bench"] },
   { call: /\beval\(|\bnew Function\(/, name: "eval", rooms: [] },
-  { call: /(?<![.\w])fetch\(/, name: "fetch", rooms: ["cli", "bench"] },
+  { call: /(?<![.\w])fetch\(/, name: "fetch", rooms: ["cli", "bench", "deploy"] },
 ];

@@ -1,0 +1,4 @@
+import { runCli } from "#cli/index.ts";
+import { actions } from "./actions.ts";
+
+process.exitCode = await runCli(process.argv.slice(2), actions);

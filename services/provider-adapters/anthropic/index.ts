@@ -1,0 +1,1 @@
+export { anthropicCodec } from "./codec.ts";

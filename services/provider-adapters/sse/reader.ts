@@ -38,7 +38,7 @@ const END_OF_EVENT = Buffer.from("\n\n");
 
 /** Reads the events of a block as `SseFramer` puts it out (line feeds only, whole events). */
 export function readEvents(block: Buffer, handler: Pick<SseHandler, "event">): void {
-  const text = block.utf8Slice(0, block.length);
+  const text = block.toString("utf8");
   let name = "";
   let data: string | undefined;
   let at = 0;

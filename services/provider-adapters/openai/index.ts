@@ -1,0 +1,1 @@
+export { openaiCodec } from "./api.ts";

@@ -1,4 +1,13 @@
-import { createConfigSource, formatProblem, loadConfigFile, withPorts, type Config, type ConfigSource, type LoadResult, type PortOverrides } from "#libs/config/index.ts";
+import {
+  createConfigSource,
+  formatProblem,
+  loadConfigFile,
+  withPorts,
+  type Config,
+  type ConfigSource,
+  type LoadResult,
+  type PortOverrides,
+} from "#libs/config/index.ts";
 
 /** What a reload did: the new version, or why the old configuration stays. */
 export type ReloadResult = { readonly configVersion: string } | { readonly diagnostics: readonly string[] };

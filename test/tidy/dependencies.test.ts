@@ -48,9 +48,7 @@ test("every locked package is pinned by a sha512 and none by a host of its own",
     [],
   );
   assert.deepEqual(
-    entries
-      .filter(([, { resolved }]) => resolved !== undefined)
-      .map(([name]) => name),
+    entries.filter(([, { resolved }]) => resolved !== undefined).map(([name]) => name),
     [],
   );
 });

@@ -20,7 +20,7 @@ const IMPORT =
 
 /** Every TypeScript source of the project but the generated ones. */
 export function readSources(): Source[] {
-  const files = ["libs", "services", "deploy", "simulator", "cli", "bench", "test"].flatMap((room) =>
+  const files = ["libs", "services", "deploy", "simulator", "cli", "bench", "evaluation", "test"].flatMap((room) =>
     globSync(`${room}/**/*.ts`, { cwd: ROOT }),
   );
   return files.map((file) => {

@@ -1,13 +1,13 @@
 export { createConfigSource, type SwappableConfigSource } from "./config-source.ts";
-export { DATA_DIR } from "./defaults.ts";
-export { defaultBackend, defaultConfig, devConfig, withPorts, type DevOptions, type PortOverrides } from "./dev.ts";
+export { ADMIN_PORT, API_PORT, DATA_DIR } from "./defaults.ts";
+export { defaultBackend, defaultConfig, withPorts, type PortOverrides } from "./build.ts";
 export { formatProblems, loadConfig, loadConfigFile, type LoadOptions, type LoadResult } from "./load.ts";
 export type * from "./model.ts";
 export { CAPABILITY_NAMES, CLASS_NAMES, isProviderName, PROVIDER_NAMES, ROLE_NAMES } from "./names.ts";
 export { nearest } from "./nearest.ts";
 export { formatProblem, type ConfigProblem } from "./problems.ts";
 export { capabilitiesOf, PROVIDERS, type ProviderFacts } from "./providers.ts";
-export { diffConfigs, redact, type ConfigChange, type Json } from "./render.ts";
+export { diffConfigs, diffJson, redact, type ConfigChange, type Json } from "./render.ts";
 export { configSchema } from "./schema.ts";
 export { Secret } from "./secret.ts";
 export type { ConfigSource } from "./source.ts";

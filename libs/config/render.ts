@@ -31,6 +31,12 @@ export interface ConfigChange {
 
 /** What changes from `before` to `after`, leaf by leaf, ordered by path. Secrets are compared by where they come from. */
 export function diffConfigs(before: Config, after: Config): readonly ConfigChange[] {
+  const showSource = (secret: Secret): string => `[redacted ${secret.source}]`;
+  return diffJson(plain(before, showSource), plain(after, showSource));
+}
+
+/** The same for configurations that are plain JSON already, such as the answer of `/config`. */
+export function diffJson(before: Json, after: Json): readonly ConfigChange[] {
   const old = leavesOf(before);
   const current = leavesOf(after);
   const changes: ConfigChange[] = [];
@@ -46,7 +52,7 @@ export function diffConfigs(before: Config, after: Config): readonly ConfigChang
 
 type Leaf = string | number | boolean | null;
 
-function leavesOf(config: Config): ReadonlyMap<string, Leaf> {
+function leavesOf(root: Json): ReadonlyMap<string, Leaf> {
   const leaves = new Map<string, Leaf>();
   const walk = (value: Json, path: string): void => {
     if (typeof value !== "object" || value === null) {
@@ -56,9 +62,6 @@ function leavesOf(config: Config): ReadonlyMap<string, Leaf> {
     const isList = Array.isArray(value);
     for (const [key, item] of Object.entries(value)) walk(item as Json, isList ? `${path}[${key}]` : path === "" ? key : `${path}.${key}`);
   };
-  walk(
-    plain(config, (secret) => `[redacted ${secret.source}]`),
-    "",
-  );
+  walk(root, "");
   return leaves;
 }

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/events/v1/events.proto.
  */
 export const file_signalbox_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKDAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJIjoKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEInQKDUxvYWRQdWJsaXNoZWQSDgoGZW5naW5lGAEgASgJEg0KBWVwb2NoGAIgASgBEhAKCHNlcXVlbmNlGAMgASgEEjIKCGJhY2tlbmRzGAQgAygLMiAuc2lnbmFsYm94LmV2ZW50cy52MS5CYWNrZW5kTG9hZCLHAQoLQmFja2VuZExvYWQSDwoHYmFja2VuZBgBIAEoCRIRCglpbl9mbGlnaHQYAiABKA0SFgoOcHJlZmlsbF90b2tlbnMYAyABKAESFgoOY29udGV4dF90b2tlbnMYBCABKAESFAoMZGVjb2RlX3JhdGlvGAUgASgBEhUKDXByZWZpbGxfcmF0aW8YBiABKAESDwoHc2FtcGxlcxgHIAEoARIUCgxicmVha2VyX29wZW4YCCABKAgSEAoIcHJlZml4ZXMYCSABKAxiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
+  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEInQKDUxvYWRQdWJsaXNoZWQSDgoGZW5naW5lGAEgASgJEg0KBWVwb2NoGAIgASgBEhAKCHNlcXVlbmNlGAMgASgEEjIKCGJhY2tlbmRzGAQgAygLMiAuc2lnbmFsYm94LmV2ZW50cy52MS5CYWNrZW5kTG9hZCLHAQoLQmFja2VuZExvYWQSDwoHYmFja2VuZBgBIAEoCRIRCglpbl9mbGlnaHQYAiABKA0SFgoOcHJlZmlsbF90b2tlbnMYAyABKAESFgoOY29udGV4dF90b2tlbnMYBCABKAESFAoMZGVjb2RlX3JhdGlvGAUgASgBEhUKDXByZWZpbGxfcmF0aW8YBiABKAESDwoHc2FtcGxlcxgHIAEoARIUCgxicmVha2VyX29wZW4YCCABKAgSEAoIcHJlZml4ZXMYCSABKAxiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
 
 /**
  * signalbox.attempt.completed.v1: attempts that ended at an adapter, batched per tick.
@@ -193,6 +193,13 @@ export type EntriesRecorded = Message<"signalbox.events.v1.EntriesRecorded"> & {
    * @generated from field: repeated string traceparents = 4;
    */
   traceparents: string[];
+
+  /**
+   * Sequence of the last record before this batch: the batch covers (after_sequence, last_sequence].
+   *
+   * @generated from field: uint64 after_sequence = 5;
+   */
+  afterSequence: bigint;
 };
 
 /**
@@ -216,11 +223,18 @@ export type EntriesCommitted = Message<"signalbox.events.v1.EntriesCommitted"> &
   outbox: string;
 
   /**
-   * All records up to and including this one are durable in the ledger.
+   * All records of the batch, up to and including this one, are durable in the ledger.
    *
    * @generated from field: uint64 up_to_sequence = 2;
    */
   upToSequence: bigint;
+
+  /**
+   * after_sequence of the batch: batches may be booked out of order, so a commit names its range.
+   *
+   * @generated from field: uint64 after_sequence = 3;
+   */
+  afterSequence: bigint;
 };
 
 /**

@@ -1,0 +1,10 @@
+export { type ControlListener, startControl } from "./control.ts";
+export { type DevBackend, devBackends, devProfiles } from "./dev.ts";
+export { checkSum, sumToken } from "./engine/text.ts";
+export { FAULT_KINDS, type FaultKind, faultKindOf, type FaultOptions } from "./faults/kinds.ts";
+export { type FaultOrder, parseFaultOrder } from "./faults/parse.ts";
+export type { CallLine, InvoiceLine } from "./invoice.ts";
+export type { SimBackendProfile, SimDialect, SpeedProfile } from "./profile.ts";
+export { type Recording, replay, sseOf } from "./replay.ts";
+export { configLines, serveSimulator, type ServedSimulator, type ServeOptions } from "./serve.ts";
+export { createSimulator, type SimAddress, type SimLoad, type Simulator, type SimulatorOptions } from "./simulator.ts";

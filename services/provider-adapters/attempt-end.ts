@@ -1,0 +1,91 @@
+import type { AttemptEnd, AttemptError, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { Outcome, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { CancelReason } from "#libs/peers/index.ts";
+import { type AnswerFacts, attemptError, type AttemptReason, usageOf } from "./codec.ts";
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Bytes of an English token, about: the base of estimates where a provider states no usage. */
+const BYTES_PER_TOKEN = 4;
+
+/** Facts of an attempt that brought no answer. */
+export const NO_ANSWER: AnswerFacts = {
+  usage: undefined,
+  finishReason: "",
+  upstreamModel: "",
+  responseId: "",
+  contentBytes: 0,
+  contentEvents: 0,
+};
+
+/** What the attempt itself measured, beside the answer's facts. */
+export interface AttemptTimes {
+  readonly ttftMs: number;
+  readonly durationMs: number;
+  readonly headersMs: number;
+  readonly contentSeen: boolean;
+  readonly dispatched: boolean;
+  readonly warnings: readonly string[];
+  readonly rateLimit: RateLimitState | undefined;
+}
+
+/** How it ended. */
+export interface Ending {
+  readonly outcome: Outcome;
+  readonly error?: AttemptError | undefined;
+  readonly usageEvent?: Uint8Array | undefined;
+  readonly garbage?: boolean;
+}
+
+/** The end as the consumer gets it; without stated usage the output is estimated. */
+export function attemptEnd(ending: Ending, facts: AnswerFacts, times: AttemptTimes): AttemptEnd {
+  const end: AttemptEnd = {
+    $typeName: "signalbox.adapter.v1.AttemptEnd",
+    outcome: ending.outcome,
+    usage: facts.usage ?? estimatedUsage(facts),
+    usageKnown: facts.usage !== undefined,
+    finishReason: facts.finishReason,
+    upstreamModel: facts.upstreamModel,
+    responseId: facts.responseId,
+    ttftMs: times.ttftMs,
+    durationMs: times.durationMs,
+    headersMs: times.headersMs,
+    usageEvent: ending.usageEvent ?? NO_BYTES,
+    warnings: times.warnings as string[],
+    contentSeen: times.contentSeen,
+    contentBytes: facts.contentBytes,
+    contentEvents: facts.contentEvents,
+    garbage: ending.garbage ?? false,
+    dispatched: times.dispatched,
+  };
+  if (ending.error !== undefined) end.error = ending.error;
+  if (times.rateLimit !== undefined) end.rateLimit = times.rateLimit;
+  return end;
+}
+
+/** Output by what was delivered: an event is about a token, and so are four bytes; the larger counts. Input is the ingress's estimate. */
+function estimatedUsage(facts: AnswerFacts): Usage {
+  return usageOf({ outputTokens: Math.max(facts.contentEvents, Math.ceil(facts.contentBytes / BYTES_PER_TOKEN)) });
+}
+
+/** How an attempt ends that its owner gave up. */
+export function cancelledEnding(reason: CancelReason): Ending {
+  switch (reason) {
+    case "canceled":
+      return { outcome: Outcome.CANCELED, error: attemptError("CANCELED", "The client went away.") };
+    case "hedge_lost":
+      return { outcome: Outcome.HEDGE_LOST, error: attemptError("CANCELED", "Another attempt was faster.") };
+    case "deadline":
+      return { outcome: Outcome.DEADLINE, error: attemptError("DEADLINE_EXCEEDED", "The deadline passed.") };
+  }
+}
+
+/** Why an attempt could not even begin: the caller's request, or a credential that cannot be read. Nothing has been sent. */
+export function beginError(error: unknown): AttemptError {
+  if (!(error instanceof SignalboxError)) return attemptError("INTERNAL", "The request could not be sent.", { untouched: true });
+  const { param = "", code, type } = error;
+  const reason: AttemptReason =
+    error.reason === "REQUEST_MALFORMED" || error.reason === "FEATURE_UNSUPPORTED" ? error.reason : "UPSTREAM_UNAUTHORIZED";
+  return attemptError(reason, error.message, { param, code, type, untouched: true });
+}

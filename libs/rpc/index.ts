@@ -1,0 +1,10 @@
+export { createAdapterClient, type AdapterClientDeps } from "./adapter-client.ts";
+export { type Codec, codecOf } from "./codec.ts";
+export { createPublicRpcServer, type PublicRpcDeps, type RpcServer } from "./connect-server.ts";
+export { ERROR_DOMAIN, fromConnectError, fromGrpcError, toConnectError } from "./errors.ts";
+export { createMeshServer, type MeshServerDeps } from "./mesh-server.ts";
+export { type Closing, createControlClient, createExplainClient, createHealthClient, createLedgerClient } from "./peer-clients.ts";
+export { createPolicyClient, type PolicyClientDeps } from "./policy-client.ts";
+export { rpcService, type RpcService } from "./service.ts";
+export type { UnaryClientDeps } from "./unary-client.ts";
+export type { MeshTls } from "./wire.ts";

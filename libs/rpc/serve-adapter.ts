@@ -1,0 +1,116 @@
+import { type ServerDuplexStream, Metadata, status } from "@grpc/grpc-js";
+import { AttemptsRequestFrameSchema, AttemptsResponseFrameSchema } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
+import type { AttemptsRequestFrame, AttemptsResponseFrame } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
+import type { AdapterHost, AttemptData, AttemptEnd, AttemptHandle, AttemptOpen, AttemptSink, CancelReason } from "#libs/peers/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import { codecOf } from "./codec.ts";
+import { FrameSender, readFrames } from "./frames.ts";
+
+/** Attempts one ingress may have open at once; the adapter's own limits are far smaller. Beyond, the stream is broken. */
+const CHANNELS_MAX = 65_536;
+
+const outgoing = codecOf(AttemptsResponseFrameSchema);
+const incoming = codecOf(AttemptsRequestFrameSchema);
+
+/** Serves attempts streams from a process's adapters. Streams hear of draining by themselves. */
+export function serveAdapter(host: AdapterHost, logger: Logger): (call: ServerDuplexStream<Buffer, Buffer>) => void {
+  const streams = new Set<ServedAttempts>();
+  host.onChange(() => {
+    if (host.draining) for (const stream of streams) stream.drain();
+  });
+  return (call) => {
+    const stream = new ServedAttempts(call, host, logger, () => streams.delete(stream));
+    streams.add(stream);
+    if (host.draining) stream.drain();
+  };
+}
+
+/** One ingress's stream: when it ends, however it ends, the attempts it carried are cancelled. */
+class ServedAttempts {
+  readonly #call: ServerDuplexStream<Buffer, Buffer>;
+  readonly #host: AdapterHost;
+  readonly #sender: FrameSender<AttemptsResponseFrame>;
+  readonly #handles = new Map<number, AttemptHandle | undefined>();
+  readonly #onClosed: () => void;
+  #closed = false;
+  #drained = false;
+
+  constructor(call: ServerDuplexStream<Buffer, Buffer>, host: AdapterHost, logger: Logger, onClosed: () => void) {
+    this.#call = call;
+    this.#host = host;
+    this.#onClosed = onClosed;
+    this.#sender = new FrameSender(outgoing, (batch, taken) => void call.write(batch, taken));
+    call.sendMetadata(new Metadata());
+    call.on("data", (batch: Buffer) => {
+      if (this.#closed) return;
+      try {
+        readFrames(incoming, batch, (frame) => this.#received(frame));
+      } catch (cause) {
+        logger.warn({ err: cause, peer: call.getPeer() }, "attempts stream carried malformed frames");
+        this.#close();
+        call.emit("error", { code: status.INVALID_ARGUMENT, details: "malformed frames" });
+      }
+    });
+    call.on("error", () => this.#close());
+    call.on("cancelled", () => this.#close());
+    call.on("end", () => {
+      this.#close();
+      call.end();
+    });
+  }
+
+  drain(): void {
+    if (this.#drained) return;
+    this.#drained = true;
+    this.#send(0, { case: "draining", value: { $typeName: "signalbox.adapter.v1.AttemptsDraining" } }, 0);
+  }
+
+  #received({ channel, frame }: AttemptsRequestFrame): void {
+    switch (frame.case) {
+      case "open":
+        return this.#open(channel, frame.value);
+      case "credit":
+        return this.#handles.get(channel)?.consumed(frame.value);
+      case "cancel":
+        return this.#handles.get(channel)?.cancel(cancelReason(frame.value.reason));
+      case undefined:
+    }
+  }
+
+  #open(channel: number, open: AttemptOpen): void {
+    if (channel === 0 || this.#handles.has(channel)) throw new RangeError(`channel ${channel} cannot be opened`);
+    if (this.#handles.size >= CHANNELS_MAX) throw new RangeError("too many channels");
+    const sink: AttemptSink = {
+      data: (data: AttemptData) => this.#send(channel, { case: "data", value: data }, data.data.length),
+      end: (end: AttemptEnd) => {
+        this.#handles.delete(channel);
+        this.#send(channel, { case: "end", value: end }, end.usageEvent.length);
+      },
+    };
+    this.#handles.set(channel, undefined);
+    this.#handles.set(channel, this.#host.attempt(open, sink));
+  }
+
+  #send(channel: number, frame: AttemptsResponseFrame["frame"], payloadBytes: number): void {
+    if (this.#closed) return;
+    this.#sender.send({ $typeName: "signalbox.adapter.v1.AttemptsResponseFrame", channel, frame }, payloadBytes);
+    if (!this.#sender.stuck) return;
+    this.#close();
+    this.#call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: "the ingress does not read" });
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#sender.close();
+    const handles = [...this.#handles.values()];
+    this.#handles.clear();
+    for (const handle of handles) handle?.cancel("canceled");
+    this.#onClosed();
+  }
+}
+
+/** The reason a frame names; anything unknown is a plain cancellation. */
+export function cancelReason(text: string): CancelReason {
+  return text === "deadline" || text === "hedge_lost" ? text : "canceled";
+}

@@ -1,0 +1,142 @@
+import { type ServerDuplexStream, Metadata, status } from "@grpc/grpc-js";
+import { create } from "@bufbuild/protobuf";
+import { DecisionSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { SessionRequestFrameSchema, SessionResponseFrameSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
+import type { SessionRequestFrame, SessionResponseFrame } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { DecideRequest, DecideTicket, Decision, PolicyHost, PolicySession } from "#libs/peers/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import { codecOf } from "./codec.ts";
+import { FrameSender, readFrames } from "./frames.ts";
+
+/** Requests of one ingress that may wait in the engine at once; beyond, they are denied. The engine's own queues are far smaller. */
+const TICKETS_MAX = 65_536;
+
+const outgoing = codecOf(SessionResponseFrameSchema);
+const incoming = codecOf(SessionRequestFrameSchema);
+
+/** Serves session streams from an engine. Returns the handler; sessions hear of draining by themselves. */
+export function servePolicy(host: PolicyHost, logger: Logger): (call: ServerDuplexStream<Buffer, Buffer>) => void {
+  const sessions = new Set<ServedSession>();
+  let draining = false;
+  host.onDraining(() => {
+    draining = true;
+    for (const session of sessions) session.drain();
+  });
+  return (call) => {
+    const session = new ServedSession(call, host, logger, () => sessions.delete(session));
+    sessions.add(session);
+    if (draining) session.drain();
+  };
+}
+
+/** One ingress's stream: everything it holds is released when the stream ends, however it ends. */
+class ServedSession {
+  readonly #call: ServerDuplexStream<Buffer, Buffer>;
+  readonly #host: PolicyHost;
+  readonly #sender: FrameSender<SessionResponseFrame>;
+  readonly #tickets = new Map<string, DecideTicket>();
+  readonly #onClosed: () => void;
+  #session: PolicySession | undefined;
+  #closed = false;
+
+  constructor(call: ServerDuplexStream<Buffer, Buffer>, host: PolicyHost, logger: Logger, onClosed: () => void) {
+    this.#call = call;
+    this.#host = host;
+    this.#onClosed = onClosed;
+    this.#sender = new FrameSender(outgoing, (batch, taken) => void call.write(batch, taken));
+    call.sendMetadata(new Metadata());
+    call.on("data", (batch: Buffer) => {
+      if (this.#closed) return;
+      try {
+        readFrames(incoming, batch, (frame) => this.#received(frame));
+      } catch (cause) {
+        logger.warn({ err: cause, peer: call.getPeer() }, "policy session carried malformed frames");
+        this.#close();
+        call.emit("error", { code: status.INVALID_ARGUMENT, details: "malformed frames" });
+      }
+    });
+    call.on("error", () => this.#close());
+    call.on("cancelled", () => this.#close());
+    call.on("end", () => {
+      this.#close();
+      call.end();
+    });
+  }
+
+  drain(): void {
+    this.#send({ case: "draining", value: { $typeName: "signalbox.policy.v1.SessionDraining" } });
+  }
+
+  #received({ frame }: SessionRequestFrame): void {
+    if (frame.case === "hello") {
+      if (this.#session) return;
+      this.#session = this.#host.openSession(frame.value.ingressId);
+      this.#session.onFallback((fallback) => this.#send({ case: "fallback", value: fallback }));
+      return;
+    }
+    const session = this.#session;
+    if (!session) throw new RangeError("the first frame is no hello");
+    if (frame.case === "decide") this.#decide(session, frame.value);
+    else if (frame.case === "report") session.report(frame.value);
+    else if (frame.case === "cancel") {
+      this.#tickets.get(frame.value)?.cancel();
+      this.#tickets.delete(frame.value);
+    }
+  }
+
+  #decide(session: PolicySession, request: DecideRequest): void {
+    const id = request.decisionId;
+    if (this.#tickets.size >= TICKETS_MAX) {
+      return this.#answer(denied(id, new SignalboxError("QUEUE_FULL", "too many requests wait in the policy engine")));
+    }
+    const ticket = session.decide(request);
+    const { decision } = ticket;
+    if (!(decision instanceof Promise)) return this.#answer(decision);
+    this.#tickets.set(id, ticket);
+    this.#send({ case: "queued", value: id });
+    decision.then(
+      (value) => {
+        // a cancelled one is released by its ticket
+        if (this.#tickets.delete(id)) this.#answer(value);
+      },
+      (cause: unknown) => {
+        if (this.#tickets.delete(id)) this.#answer(denied(id, cause));
+      },
+    );
+  }
+
+  #answer(decision: Decision): void {
+    this.#send({ case: "decision", value: decision });
+  }
+
+  #send(frame: SessionResponseFrame["frame"]): void {
+    if (this.#closed) return;
+    this.#sender.send({ $typeName: "signalbox.policy.v1.SessionResponseFrame", frame });
+    if (!this.#sender.stuck) return;
+    this.#close();
+    this.#call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: "the ingress does not read" });
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#sender.close();
+    for (const ticket of this.#tickets.values()) ticket.cancel();
+    this.#tickets.clear();
+    this.#session?.close();
+    this.#onClosed();
+  }
+}
+
+function denied(decisionId: string, cause: unknown): Decision {
+  const error = cause instanceof SignalboxError ? cause : new SignalboxError("INTERNAL", "the policy engine failed", { cause });
+  const deny = {
+    reason: error.reason,
+    detail: error.message,
+    retryAfterMs: error.retryAfterMs ?? 0,
+    param: error.param ?? "",
+    code: error.code,
+  };
+  return create(DecisionSchema, { decisionId, result: { case: "deny", value: deny } });
+}

@@ -1,0 +1,47 @@
+import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { RpcService } from "./service.ts";
+
+type Stream = AsyncIterable<Message>;
+type Handler = (request: Message | Stream, context: HandlerContext) => Promise<Message> | Message | Stream;
+
+/** The service with every error a handler throws, at once or in mid-stream, put through `translate`. */
+export function translated({ descriptor, implementation }: RpcService, translate: (cause: unknown) => ConnectError): RpcService {
+  const wrapped: Record<string, Handler> = {};
+  for (const method of descriptor.methods) {
+    const handler = handlerOf({ descriptor, implementation }, method);
+    if (handler) wrapped[method.localName] = answersMany(method) ? many(handler, translate) : one(handler, translate);
+  }
+  return { descriptor, implementation: wrapped as unknown as Partial<ServiceImpl<DescService>> };
+}
+
+/** The handler of one method, bound to its service; undefined when the service leaves it out. */
+export function handlerOf({ implementation }: RpcService, method: DescMethod): Handler | undefined {
+  const handler = (implementation as Record<string, Handler | undefined>)[method.localName];
+  return handler?.bind(implementation);
+}
+
+/** Whether the method answers with a stream. */
+export function answersMany(method: DescMethod): boolean {
+  return method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
+}
+
+function one(handler: Handler, translate: (cause: unknown) => ConnectError): Handler {
+  return async (request, context) => {
+    try {
+      return await (handler(request, context) as Promise<Message>);
+    } catch (cause) {
+      throw translate(cause);
+    }
+  };
+}
+
+function many(handler: Handler, translate: (cause: unknown) => ConnectError): Handler {
+  return async function* (request, context) {
+    try {
+      yield* handler(request, context) as Stream;
+    } catch (cause) {
+      throw translate(cause);
+    }
+  };
+}

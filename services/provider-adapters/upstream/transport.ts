@@ -70,8 +70,9 @@ function markingConnector(): buildConnector.connector {
   const connect = buildConnector({ timeout: CONNECT_TIMEOUT_MS });
   return (options, callback) => {
     connect(options, (...args) => {
-      const socket = args[1];
-      if (socket !== null) {
+      // Absent when the connection failed.
+      const socket = args[1] ?? undefined;
+      if (socket !== undefined) {
         socket.setNoDelay(true);
         socket.on("error", (error: Error & { [REUSED]?: boolean }) => {
           error[REUSED] = socket.bytesRead > 0;

@@ -1,0 +1,145 @@
+import { hash } from "node:crypto";
+import { type DecideRequest, Operation, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { CAPABILITY_BITS } from "#libs/capability/index.ts";
+import { findField } from "#libs/json-bytes/index.ts";
+import type { Caller } from "./auth.ts";
+import type { Catalog } from "./catalog.ts";
+import type { ChatRequest } from "./openai/chat.ts";
+import { type Extent, hashText, prefixHashes } from "./prefix.ts";
+import { classOf, mergeTags, type RequestOptions } from "./request-options.ts";
+import { type PromptSize, sizePrompt, type TokenFactors } from "./tokens.ts";
+
+/** Time to first token asked for by `service_tier: priority|fast`, ms, where the caller names none. */
+const LOW_LATENCY_TTFT_MS = 500;
+
+/** Characters of the system prompt that name its template (routing, 1.3: the first 256 tokens). */
+const TEMPLATE_CHARS = 1_024;
+
+/** Characters of the first user message that name the conversation. */
+const CONVERSATION_CHARS = 4_096;
+
+/** What is analysed. */
+export interface AnalyseInput {
+  readonly chat: ChatRequest;
+  readonly body: Uint8Array;
+  /** Extents of the body's members, as libs/json-bytes gives them; undefined = unknown. */
+  readonly fields: Uint32Array | undefined;
+  readonly options: RequestOptions;
+  readonly caller: Caller;
+  readonly catalog: Catalog;
+  readonly factors: TokenFactors;
+  readonly decisionId: string;
+  readonly requestId: string;
+  /** Whether the engine should also list excluded candidates. */
+  readonly explain: boolean;
+}
+
+/** The features of one request and what its estimate stands on. */
+export interface Analysis {
+  readonly decide: DecideRequest;
+  readonly size: PromptSize;
+}
+
+/** Capabilities a chat request cannot do without (decision 19), as a bit mask. Hints are not among them. */
+export function needsOf(chat: ChatRequest, size: PromptSize): number {
+  let needs = 0;
+  if (chat.tools.length > 0) needs |= 1 << CAPABILITY_BITS.tools;
+  if (size.hasImage) needs |= 1 << CAPABILITY_BITS.vision;
+  if (size.hasAudio || chat.audioOutput) needs |= 1 << CAPABILITY_BITS.audio;
+  if (size.hasFile) needs |= 1 << CAPABILITY_BITS.pdf;
+  if (chat.responseFormat === "json_schema") needs |= 1 << CAPABILITY_BITS.json_schema;
+  if (chat.n > 1) needs |= 1 << CAPABILITY_BITS.n;
+  if (chat.logprobs) needs |= 1 << CAPABILITY_BITS.logprobs;
+  return needs;
+}
+
+/** Turns a checked request into the features a decision may depend on. Pure; holds no content. */
+export function analyse(input: AnalyseInput): Analysis {
+  const { chat, caller, options } = input;
+  const tools = extentOf(input, "tools") ?? extentOf(input, "functions");
+  const size = sizePrompt(chat, tools ? tools.to - tools.from : 0);
+  const model = input.catalog.resolve(chat.model);
+  const tokens = Math.ceil(size.textTokens * input.factors.factor(model, size.contentClass)) + size.mediaTokens;
+  const decide: DecideRequest = {
+    $typeName: "signalbox.policy.v1.DecideRequest",
+    decisionId: input.decisionId,
+    requestId: input.requestId,
+    model: chat.model,
+    tenant: caller.tenant,
+    team: caller.team,
+    keyId: caller.keyId,
+    tags: mergeTags(options.tags, chat.metadata),
+    requestClass: requestClassOf(input),
+    operation: Operation.CHAT,
+    needs: needsOf(chat, size),
+    inputTokens: tokens,
+    maxOutputTokens: chat.maxOutputTokens,
+    stream: chat.stream,
+    ttftTargetMs: options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0),
+    deadlineMs: options.deadlineMs,
+    maxCostNanoUsd: options.maxCostNanoUsd,
+    unit: unitOf(caller.tenant, chat.user),
+    prefixHashes: prefixOf(input, model, tools),
+    exclude: [],
+    forcedArm: options.forcedArm,
+    explain: input.explain,
+    templateHash: hashText(firstText(chat, "system", TEMPLATE_CHARS) || firstText(chat, "developer", TEMPLATE_CHARS)),
+    conversation: hashText(firstText(chat, "user", CONVERSATION_CHARS)),
+    inputBytes: size.bytes,
+    contentClass: size.contentClass,
+  };
+  return { decide, size };
+}
+
+function isLowLatency(chat: ChatRequest): boolean {
+  return chat.serviceTier === "priority" || chat.serviceTier === "fast";
+}
+
+/** Header, else service_tier, else the model's own default; never above what the key may ask for. */
+function requestClassOf(input: AnalyseInput): RequestClass {
+  const { chat, caller, options } = input;
+  let asked = options.requestClass;
+  if (asked === RequestClass.UNSPECIFIED) {
+    if (isLowLatency(chat)) asked = RequestClass.INTERACTIVE;
+    else if (chat.serviceTier === "flex") asked = RequestClass.BATCH;
+  }
+  if (caller.maxClass === 0) return asked;
+  const effective = asked === RequestClass.UNSPECIFIED ? classOf(input.catalog.defaultClass(chat.model)) : asked;
+  return effective < caller.maxClass ? (caller.maxClass as RequestClass) : asked;
+}
+
+/** The unit of stickiness, the same on every replica and after every restart, and not readable back to a user name. */
+function unitOf(tenant: string, user: string): string {
+  return user === "" ? "" : hash("sha256", `${tenant}\u0000${user}`, "hex").slice(0, 32);
+}
+
+function firstText(chat: ChatRequest, role: string, chars: number): string {
+  for (const message of chat.messages) {
+    if (message["role"] !== role) continue;
+    const content = message["content"];
+    if (typeof content === "string") return content.slice(0, chars);
+    if (!Array.isArray(content)) return "";
+    for (const part of content as readonly Readonly<Record<string, unknown>>[]) {
+      if (typeof part["text"] === "string") return part["text"].slice(0, chars);
+    }
+    return "";
+  }
+  return "";
+}
+
+function prefixOf(input: AnalyseInput, model: string, tools: Extent | undefined): Uint8Array<ArrayBuffer> {
+  const messages = extentOf(input, "messages") ?? wholeOf(JSON.stringify(input.chat.messages));
+  return prefixHashes(`${input.caller.tenant}\u0000${model}`, tools, messages);
+}
+
+function wholeOf(text: string): Extent {
+  const bytes = Buffer.from(text);
+  return { bytes, from: 0, to: bytes.length };
+}
+
+function extentOf(input: AnalyseInput, name: string): Extent | undefined {
+  const { body, fields } = input;
+  if (fields === undefined) return undefined;
+  const at = findField(body, fields, name);
+  return at < 0 ? undefined : { bytes: body, from: fields[at + 2]!, to: fields[at + 3]! };
+}

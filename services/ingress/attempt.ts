@@ -1,0 +1,171 @@
+import type { AttemptData, AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Clock } from "#libs/clock/index.ts";
+import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason } from "#libs/peers/index.ts";
+import type { Intake } from "./intake.ts";
+import { GAP_SAMPLE_MS } from "./limits.ts";
+import type { AttemptIdentity, Settlement } from "./money.ts";
+
+/** Grants are bundled up to this size: half a window keeps the adapter busy and the frames few. */
+const CREDIT_BATCH_BYTES = ATTEMPT_WINDOW_BYTES / 2;
+
+/** Who acts on what an attempt delivers. */
+export interface AttemptOwner {
+  /** Bytes arrived and are held by the attempt. */
+  arrived(attempt: Attempt): void;
+  /** First content. Called before `arrived`. */
+  firstContent(attempt: Attempt): void;
+  /** Mean gap per output token since the last sample, ms. */
+  gap(attempt: Attempt, gapMs: number): void;
+  /** The end; nothing follows. */
+  ended(attempt: Attempt, end: AttemptEnd): void;
+}
+
+/** What distinguishes one attempt from the next. */
+export interface AttemptPlan {
+  readonly intake: Intake;
+  readonly decision: Decision;
+  readonly candidate: Candidate;
+  readonly attemptId: string;
+  readonly number: number;
+  readonly hedge: boolean;
+  readonly spanId: string;
+  /** Ceiling for the first content byte, ms. */
+  readonly firstTokenTimeoutMs: number;
+}
+
+/**
+ * One call to one backend as the ingress sees it: holds what arrived until the owner takes it, keeps the window, measures.
+ * It decides nothing.
+ */
+export class Attempt implements AttemptSink, AttemptIdentity {
+  readonly intake: Intake;
+  readonly decision: Decision;
+  readonly candidate: Candidate;
+  readonly attemptId: string;
+  readonly number: number;
+  readonly hedge: boolean;
+  readonly spanId: string;
+  readonly firstTokenTimeoutMs: number;
+  readonly startedAtMs: number;
+  /** Monotonic. */
+  readonly startedMs: number;
+  /** Monotonic; 0 while running. */
+  endedMs = 0;
+  handle: AttemptHandle | undefined;
+  result: AttemptEnd | undefined;
+  settlement: Settlement | undefined;
+  /** Whether its intent lets an answer leave. */
+  released = false;
+  /** Given up by the ingress; its end is only settled. */
+  abandoned = false;
+  contentSeen = false;
+  contentEvents = 0;
+  ttftMs = 0;
+  /** GPU-share integral at the start. */
+  gpuStart = 0;
+  heldBytes = 0;
+  #held: Uint8Array[] = [];
+  #heldAt = 0;
+  #credit = 0;
+  #sampledMs = 0;
+  #sampledEvents = 0;
+  #cancelled: CancelReason | undefined;
+  readonly #clock: Clock;
+  readonly #owner: AttemptOwner;
+
+  constructor(plan: AttemptPlan, clock: Clock, owner: AttemptOwner) {
+    this.intake = plan.intake;
+    this.decision = plan.decision;
+    this.candidate = plan.candidate;
+    this.attemptId = plan.attemptId;
+    this.number = plan.number;
+    this.hedge = plan.hedge;
+    this.spanId = plan.spanId;
+    this.firstTokenTimeoutMs = plan.firstTokenTimeoutMs;
+    this.startedMs = clock.monotonicMs();
+    this.startedAtMs = clock.now();
+    this.#clock = clock;
+    this.#owner = owner;
+  }
+
+  get backend(): string {
+    return this.candidate.backend;
+  }
+
+  data(data: AttemptData): void {
+    if (this.result !== undefined) return;
+    const length = data.data.length;
+    if (length > 0) {
+      this.#held.push(data.data);
+      this.heldBytes += length;
+    }
+    if (data.content) this.#measure(data.contentEvents);
+    this.#owner.arrived(this);
+  }
+
+  end(end: AttemptEnd): void {
+    if (this.result !== undefined) return;
+    this.result = end;
+    this.endedMs = this.#clock.monotonicMs();
+    this.#owner.ended(this, end);
+  }
+
+  /** The next held piece, or undefined. Its bytes still count against the window until {@link consumed}. */
+  take(): Uint8Array | undefined {
+    const piece = this.#held[this.#heldAt];
+    if (piece === undefined) return undefined;
+    this.heldBytes -= piece.length;
+    if (++this.#heldAt === this.#held.length) {
+      this.#held = [];
+      this.#heldAt = 0;
+    }
+    return piece;
+  }
+
+  /** All held pieces, left in place. */
+  get held(): readonly Uint8Array[] {
+    return this.#held;
+  }
+
+  /** Drops what is held. */
+  forget(): void {
+    this.#held = [];
+    this.#heldAt = 0;
+    this.heldBytes = 0;
+  }
+
+  /** `bytes` left our hands: the window opens, in batches. */
+  consumed(bytes: number): void {
+    this.#credit += bytes;
+    if (this.#credit < CREDIT_BATCH_BYTES || this.result !== undefined) return;
+    this.handle?.consumed(this.#credit);
+    this.#credit = 0;
+  }
+
+  /** Ends the call; its end still follows. Once. */
+  cancel(reason: CancelReason): void {
+    if (this.result !== undefined || this.#cancelled !== undefined) return;
+    this.#cancelled = reason;
+    this.handle?.cancel(reason);
+  }
+
+  #measure(events: number): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.contentEvents += events;
+    if (!this.contentSeen) {
+      this.contentSeen = true;
+      this.ttftMs = nowMs - this.startedMs;
+      this.#sampledMs = nowMs;
+      this.#sampledEvents = this.contentEvents;
+      this.#owner.firstContent(this);
+      return;
+    }
+    const elapsedMs = nowMs - this.#sampledMs;
+    const fresh = this.contentEvents - this.#sampledEvents;
+    if (elapsedMs < GAP_SAMPLE_MS || fresh === 0) return;
+    this.#sampledMs = nowMs;
+    this.#sampledEvents = this.contentEvents;
+    this.#owner.gap(this, elapsedMs / fresh);
+  }
+}

@@ -1,0 +1,208 @@
+import { hash, timingSafeEqual } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import type { EventBus, Subscription } from "#libs/bus/bus.ts";
+import { SUBJECTS } from "#libs/bus/subjects.ts";
+import type { Clock, Timer } from "#libs/clock/index.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { ControlPeer, ControlState, KeyRecord } from "#libs/peers/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import { CONTROL_POLL_MS, KEY_MAX, START_WAIT_MS } from "./limits.ts";
+import { withinMs } from "./within.ts";
+
+/** Who calls, as far as the gateway cares. */
+export interface Caller {
+  readonly tenant: string;
+  readonly team: string;
+  /** Empty in open mode without a known key. */
+  readonly keyId: string;
+  /** Models the key allows; undefined = all. */
+  readonly models: ReadonlySet<string> | undefined;
+  /** Highest class the key may ask for (RequestClass number); 0 = any. */
+  readonly maxClass: number;
+  readonly mayForceArm: boolean;
+}
+
+/** A place for the last control state (key digests, never keys). */
+export interface StateStore {
+  load(): Promise<Uint8Array | undefined>;
+  save(bytes: Uint8Array): Promise<void>;
+}
+
+/** The caller of open mode without a known key. */
+export const OPEN_CALLER: Caller = { tenant: "default", team: "", keyId: "", models: undefined, maxClass: 0, mayForceArm: true };
+
+/** The key a request presents: `authorization: Bearer`, else `x-api-key`; undefined = none. */
+export function presentedKey(headers: IncomingHttpHeaders): string | undefined {
+  const authorization = headers.authorization;
+  if (authorization !== undefined && authorization.length > 7 && authorization.slice(0, 7).toLowerCase() === "bearer ") {
+    return authorization.slice(7).trim();
+  }
+  const key = headers["x-api-key"];
+  return typeof key === "string" && key !== "" ? key : undefined;
+}
+
+interface KnownKey {
+  readonly digest: Uint8Array;
+  readonly record: KeyRecord;
+  readonly caller: Caller;
+}
+
+function callerOf(record: KeyRecord): Caller {
+  return {
+    tenant: record.tenant,
+    team: record.team,
+    keyId: record.keyId,
+    models: record.models.length > 0 ? new Set(record.models) : undefined,
+    maxClass: record.maxClass,
+    mayForceArm: record.mayForceArm,
+  };
+}
+
+/** What {@link KeyBook} needs. */
+export interface KeyBookDeps {
+  readonly clock: Clock;
+  readonly bus: EventBus;
+  readonly control: ControlPeer;
+  readonly logger: Logger;
+  readonly stateStore?: StateStore;
+}
+
+/**
+ * The keys in force: pushed over the bus, polled every 2 s, remembered in the state store. Lookup is by the digest of the
+ * whole key, so that nothing shorter can ever stand for it.
+ */
+export class KeyBook {
+  readonly #deps: KeyBookDeps;
+  #keys = new Map<string, KnownKey>();
+  #revision = 0n;
+  #loaded = false;
+  /** Whether the last poll reached the store: only then is an unknown key surely unknown. */
+  #current = false;
+  #polling = false;
+  #timer: Timer | undefined;
+  #subscription: Subscription | undefined;
+  readonly #listeners: ((state: ControlState) => void)[] = [];
+
+  constructor(deps: KeyBookDeps) {
+    this.#deps = deps;
+  }
+
+  /** Loads the last state, subscribes, asks once. Resolves as soon as one of both answered; never rejects. */
+  async start(): Promise<void> {
+    await this.#restore();
+    this.#subscription = this.#deps.bus.subscribe(SUBJECTS.controlChanged, (message) => this.#pushed(message.payload));
+    this.#timer = this.#deps.clock.every(CONTROL_POLL_MS, () => void this.poll());
+    const first = this.poll();
+    if (!this.#loaded) await withinMs(this.#deps.clock, START_WAIT_MS, first);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#subscription?.close();
+  }
+
+  /** Whether any state was ever seen. */
+  get loaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** Whether the store answered the last question. */
+  get current(): boolean {
+    return this.#current;
+  }
+
+  /** Calls `listener` with every state taken over. */
+  onState(listener: (state: ControlState) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Asks the control peer for anything newer. One question at a time. */
+  async poll(): Promise<void> {
+    if (this.#polling) return;
+    this.#polling = true;
+    const known = this.#revision;
+    try {
+      const state = await this.#deps.control.state(this.#loaded ? known : 0n);
+      this.#current = true;
+      if (state === undefined) this.#loaded = true;
+      else if (this.#revision === known || state.revision > this.#revision) this.#adopt(state, true);
+    } catch {
+      this.#current = false;
+    } finally {
+      this.#polling = false;
+    }
+  }
+
+  /**
+   * The caller of a key. Throws UNAUTHENTICATED when the key is bad, KEY_STORE_UNAVAILABLE when that cannot be known now.
+   * In open mode an unknown key, or none, is tenant `default` (decision 22).
+   */
+  identify(key: string | undefined, mode: "open" | "keys", nowMs: number): Caller {
+    const known = key === undefined || key.length > KEY_MAX ? undefined : this.#find(key);
+    if (known !== undefined && isValid(known.record, nowMs)) return known.caller;
+    if (mode === "open") return OPEN_CALLER;
+    if (key === undefined) throw new SignalboxError("UNAUTHENTICATED", "You did not provide an API key: send 'authorization: Bearer KEY'.");
+    if (known !== undefined) throw new SignalboxError("UNAUTHENTICATED", "The API key is revoked or expired.");
+    if (!this.#loaded || !this.#current) {
+      throw new SignalboxError("KEY_STORE_UNAVAILABLE", "The key cannot be checked at the moment.", { retryAfterMs: CONTROL_POLL_MS });
+    }
+    throw new SignalboxError("UNAUTHENTICATED", "Incorrect API key provided.");
+  }
+
+  #find(key: string): KnownKey | undefined {
+    const digest = hash("sha256", key, "buffer");
+    const known = this.#keys.get(digest.toString("latin1"));
+    return known !== undefined && timingSafeEqual(digest, known.digest) ? known : undefined;
+  }
+
+  #pushed(payload: Uint8Array): void {
+    try {
+      const state = fromBinary(ControlStateSchema, payload);
+      if (!this.#loaded || state.revision > this.#revision) this.#adopt(state, true);
+    } catch (error) {
+      this.#deps.logger.warn({ err: error }, "a control state from the bus cannot be read");
+    }
+  }
+
+  async #restore(): Promise<void> {
+    try {
+      const bytes = await this.#deps.stateStore?.load();
+      if (bytes !== undefined) this.#adopt(fromBinary(ControlStateSchema, bytes), false);
+    } catch (error) {
+      this.#deps.logger.warn({ err: error }, "the saved control state cannot be read");
+    }
+  }
+
+  #adopt(state: ControlState, save: boolean): void {
+    const keys = new Map<string, KnownKey>();
+    for (const record of state.keys) {
+      if (record.digest.length !== 32) continue;
+      keys.set(Buffer.from(record.digest).toString("latin1"), { digest: record.digest, record, caller: callerOf(record) });
+    }
+    this.#keys = keys;
+    this.#revision = state.revision;
+    this.#loaded = true;
+    for (const listener of this.#listeners) listener(state);
+    if (save) void this.#save(state);
+  }
+
+  async #save(state: ControlState): Promise<void> {
+    try {
+      await this.#deps.stateStore?.save(toBinary(ControlStateSchema, state));
+    } catch (error) {
+      this.#deps.logger.warn({ err: error }, "the control state cannot be saved");
+    }
+  }
+}
+
+function isValid(record: KeyRecord, nowMs: number): boolean {
+  return record.revokedAtMs === 0 && (record.expiresAtMs === 0 || record.expiresAtMs > nowMs);
+}
+
+/** Whether a caller may use a model: the key's list and the tenant's, each by asked or resolved name. */
+export function isModelAllowed(caller: Caller, tenantModels: readonly string[] | undefined, asked: string, resolved: string): boolean {
+  if (caller.models !== undefined && !caller.models.has(asked) && !caller.models.has(resolved)) return false;
+  return tenantModels === undefined || tenantModels.includes(asked) || tenantModels.includes(resolved);
+}

@@ -1,0 +1,54 @@
+import type { Clock, Random } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import type { AdapterPeer, PolicyPeer } from "#libs/peers/index.ts";
+import { RetryBudget } from "#libs/resilience/index.ts";
+import type { Logger, Tracing } from "#libs/telemetry/index.ts";
+import type { GpuShare } from "./gpu-share.ts";
+import type { Money } from "./money.ts";
+import type { OutboxPort } from "./outbox-port.ts";
+import type { Recorder } from "./summary.ts";
+
+/** Retry budgets held at once: one per model of the configuration; beyond it models share the last one. */
+const BUDGETS_MAX = 1_000;
+
+/** One retry budget per model (decision 17). */
+export class RetryBudgets {
+  readonly #config: ConfigSource;
+  readonly #clock: Clock;
+  readonly #budgets = new Map<string, RetryBudget>();
+
+  constructor(config: ConfigSource, clock: Clock) {
+    this.#config = config;
+    this.#clock = clock;
+  }
+
+  /** The budget of a resolved model. */
+  of(model: string): RetryBudget {
+    const name = this.#budgets.size < BUDGETS_MAX || this.#budgets.has(model) ? model : "";
+    let budget = this.#budgets.get(name);
+    if (budget === undefined) {
+      const { retry } = this.#config.current.resilience;
+      budget = new RetryBudget({ ratio: retry.budget, minPerS: retry.minPerS }, this.#clock.monotonicMs());
+      this.#budgets.set(name, budget);
+    }
+    return budget;
+  }
+}
+
+/** What dispatch works with. */
+export interface DispatchDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly tracing: Tracing;
+  readonly policy: PolicyPeer;
+  readonly adapters: AdapterPeer;
+  readonly outbox: OutboxPort;
+  readonly money: Money;
+  readonly gpuShare: GpuShare;
+  readonly budgets: RetryBudgets;
+  readonly recorder: Recorder;
+  /** Draws attempt and decision ids (UUIDv7). */
+  readonly nextId: () => string;
+}

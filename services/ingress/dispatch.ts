@@ -1,0 +1,487 @@
+import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { type Candidate, type DecideRequest, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Timer } from "#libs/clock/index.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { CancelReason, DecideTicket } from "#libs/peers/index.ts";
+import { Deadline, RETRY_COST } from "#libs/resilience/index.ts";
+import { Answer } from "./answer.ts";
+import type { Attempt, AttemptOwner } from "./attempt.ts";
+import type { DispatchDeps } from "./dispatch-deps.ts";
+import { denialOf, type Failure, failureOf, type NextStep, nextStep } from "./failover.ts";
+import { decideByFallback } from "./fallback.ts";
+import type { Intake } from "./intake.ts";
+import { costOfAttempts, createAttempt, sendAttempt, settleAttempt } from "./launcher.ts";
+import { ANSWER_MAX_BYTES, ATTEMPT_GRACE_MS } from "./limits.ts";
+import type { Reply, ReplyFacts } from "./reply.ts";
+import { firstTokenReport, gapReport, requestDoneReport } from "./reports.ts";
+import { resumePlan } from "./resume.ts";
+
+/** Where a request stands. Every transition is an assignment in this file. */
+type State =
+  | { readonly kind: "deciding"; readonly ticket: DecideTicket | undefined }
+  /** Attempts run (or wait for their intent); nothing of theirs has left for the client. */
+  | { readonly kind: "trying" }
+  /** Waits before the same backends are asked again. */
+  | { readonly kind: "pausing"; readonly timer: Timer }
+  /** Content of this attempt went to the client: no other backend can take over. */
+  | { readonly kind: "answering"; readonly attempt: Attempt }
+  | { readonly kind: "done"; readonly status: number; readonly error: SignalboxError | undefined };
+
+const EMPTY = new Uint8Array(0);
+const CLIENT_GONE = 499;
+
+function ledgerUnavailable(): SignalboxError {
+  return new SignalboxError("NO_BACKEND", "The request cannot be accounted for at the moment.", { code: "ledger_unavailable" });
+}
+
+/**
+ * One request from decision to last byte, and the only owner of failover between backends: candidates in their order under
+ * retry budget and deadline until the first content byte has left for the client; after it an error event, never silence.
+ */
+export class Exchange implements AttemptOwner {
+  readonly #deps: DispatchDeps;
+  readonly #intake: Intake;
+  readonly #answer: Answer;
+  readonly #onClosed: (exchange: Exchange) => void;
+  #state: State = { kind: "deciding", ticket: undefined };
+  #decision: Decision | undefined;
+  #deadline: Deadline;
+  #candidates: Candidate[] = [];
+  readonly #tried: string[] = [];
+  readonly #attempts: Attempt[] = [];
+  #open = 0;
+  #winner: Attempt | undefined;
+  #failure: Failure | undefined;
+  #counted = 0;
+  #skips = 0;
+  #spent = false;
+  readonly #redecisions: { atMs: number; exclude: readonly string[] }[] = [];
+  #decideStartMs = 0;
+  #decideEndMs = 0;
+  #firstDispatchMs = 0;
+  #firstByteMs = 0;
+  #closed = false;
+
+  constructor(deps: DispatchDeps, intake: Intake, reply: Reply, onClosed: (exchange: Exchange) => void) {
+    this.#deps = deps;
+    this.#intake = intake;
+    this.#answer = new Answer(reply, intake.startedMs);
+    this.#onClosed = onClosed;
+    this.#deadline = Deadline.after(intake.startedMs, intake.decide.deadlineMs);
+  }
+
+  /** Asks for the decision and lets the rest follow. */
+  start(): void {
+    this.#decideStartMs = this.#now();
+    this.#decide([]);
+  }
+
+  /** The client went away: everything upstream ends now, queued or running. */
+  cancel(): void {
+    if (this.#state.kind !== "done") this.#finish(CLIENT_GONE, undefined, "canceled");
+  }
+
+  /** The process leaves: the client gets an explicit error. */
+  shutDown(): void {
+    this.#fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."), "canceled");
+  }
+
+  /** The reader took what was pending. */
+  drained(): void {
+    if (!this.#answer.blocked) return;
+    this.#winner?.consumed(this.#answer.drained());
+    this.#flush();
+  }
+
+  /** Looks at every time limit; called by the wheel. */
+  tick(nowMs: number): void {
+    if (this.#state.kind === "done") return;
+    if (this.#deadline.isOver(nowMs)) {
+      this.#fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
+      return;
+    }
+    if (this.#answer.isStalled(nowMs)) {
+      this.#answer.drop();
+      return this.cancel();
+    }
+    if (this.#intake.stream && this.#attempts.length > 0 && this.#answer.isQuiet(nowMs))
+      this.#answer.keepAlive(this.#facts(this.#latest, []), nowMs);
+    if (this.#state.kind === "trying" || this.#state.kind === "answering") this.#watchAttempts(nowMs);
+  }
+
+  firstContent(attempt: Attempt): void {
+    this.#deps.policy.report(firstTokenReport(this.#id, attempt.attemptId, attempt.backend, attempt.ttftMs));
+  }
+
+  gap(attempt: Attempt, gapMs: number): void {
+    this.#deps.policy.report(gapReport(this.#id, attempt.attemptId, attempt.backend, gapMs, attempt.contentEvents));
+  }
+
+  arrived(attempt: Attempt): void {
+    if (this.#state.kind === "done" || attempt.abandoned) return attempt.forget();
+    if (!this.#intake.stream) {
+      if (attempt.heldBytes > ANSWER_MAX_BYTES) return this.#abandon(attempt, "UPSTREAM_PROTOCOL", "canceled");
+      attempt.consumed(attempt.held.at(-1)?.length ?? 0);
+    }
+    if (!attempt.contentSeen) return;
+    if (this.#winner === undefined) this.#choose(attempt);
+    if (this.#winner === attempt) this.#flush();
+  }
+
+  ended(attempt: Attempt, end: AttemptEnd): void {
+    this.#open--;
+    settleAttempt(this.#deps, attempt, end);
+    if (this.#state.kind === "done") return this.#close();
+    if (attempt.abandoned) return;
+    if (end.outcome === Outcome.OK) {
+      if (this.#winner === undefined) this.#choose(attempt);
+      if (this.#winner === attempt) this.#flush();
+      return;
+    }
+    if (this.#state.kind === "answering") {
+      if (this.#winner === attempt) this.#flush();
+      return;
+    }
+    if (this.#winner === attempt) this.#winner = undefined;
+    attempt.abandoned = true;
+    attempt.forget();
+    const failure = failureOf(end, attempt.candidate);
+    if (failure.busy) {
+      this.#counted--;
+      this.#skips++;
+    }
+    this.#failed(failure);
+  }
+
+  // ---- deciding
+
+  #decide(exclude: string[]): void {
+    const nowMs = this.#now();
+    const request: DecideRequest = exclude.length === 0 ? this.#intake.decide : this.#again(exclude, nowMs);
+    let ticket: DecideTicket;
+    try {
+      ticket = this.#deps.policy.decide(request);
+    } catch (error) {
+      this.#state = { kind: "deciding", ticket: undefined };
+      return this.#undecided(error, request);
+    }
+    this.#state = { kind: "deciding", ticket };
+    const { decision } = ticket;
+    if (!(decision instanceof Promise)) return this.#decided(decision);
+    const isCurrent = (): boolean => this.#state.kind === "deciding" && this.#state.ticket === ticket;
+    decision.then(
+      (value) => (isCurrent() ? this.#decided(value) : this.#deps.policy.report(requestDoneReport(this.#id))),
+      (error: unknown) => (isCurrent() ? this.#undecided(error, request) : undefined),
+    );
+  }
+
+  #again(exclude: string[], nowMs: number): DecideRequest {
+    const remainingMs = this.#deadline.remainingMs(nowMs);
+    return { ...this.#intake.decide, exclude, deadlineMs: Number.isFinite(remainingMs) ? remainingMs : 0 };
+  }
+
+  #undecided(error: unknown, request: DecideRequest): void {
+    const { fallback } = this.#deps.policy;
+    if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#fail(error, "canceled");
+    if (fallback !== undefined) return this.#decided(decideByFallback(request, fallback));
+    this.#deps.logger.warn(
+      { err: error, request_id: this.#intake.requestId },
+      "no policy engine answers and no fallback was ever received",
+    );
+    this.#fail(new SignalboxError("NO_BACKEND", "No policy engine answers, and none has sent a fallback yet."), "canceled");
+  }
+
+  #decided(decision: Decision): void {
+    const nowMs = this.#now();
+    const isFirst = this.#decision === undefined;
+    if (isFirst) {
+      this.#decideEndMs = nowMs;
+      this.#deadline = this.#deadline.earlier(Deadline.after(nowMs, decision.deadlineMs));
+    }
+    const { result } = decision;
+    if (result.case !== "allow" || result.value.candidates.length === 0) {
+      if (isFirst) this.#decision = decision;
+      if (this.#failure !== undefined) {
+        this.#spent = true;
+        return this.#step(this.#failure);
+      }
+      return this.#fail(
+        result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available."),
+        "canceled",
+      );
+    }
+    this.#decision ??= decision;
+    if (isFirst) this.#deps.budgets.of(decision.model).deposit(nowMs);
+    this.#candidates = result.value.candidates.slice();
+    this.#spent = false;
+    this.#state = { kind: "trying" };
+    this.#tryServed();
+  }
+
+  // ---- trying
+
+  /** Takes the next candidate some adapter serves. */
+  #tryServed(): void {
+    const { adapters } = this.#deps;
+    const at = this.#candidates.findIndex((candidate) => adapters.serves(candidate.backend));
+    const candidate = at < 0 ? this.#candidates[0] : this.#candidates.splice(at, 1)[0];
+    if (candidate !== undefined && at >= 0) return this.#launch(candidate, false);
+    this.#skips++;
+    for (const unserved of this.#candidates) this.#tried.push(unserved.backend);
+    this.#candidates = [];
+    const error = new SignalboxError("NO_BACKEND", `No adapter serves the backend '${candidate?.backend ?? ""}' at the moment.`);
+    this.#failed({ error, backend: candidate?.backend ?? "", provider: candidate?.provider ?? "", busy: true, contextLength: false });
+  }
+
+  #launch(candidate: Candidate, hedge: boolean): void {
+    const deps = this.#deps;
+    if (!deps.outbox.accepting) return this.#fail(ledgerUnavailable(), "canceled");
+    this.#tried.push(candidate.backend);
+    this.#counted++;
+    const attempt = createAttempt(deps, this, this.#intake, this.#decision!, candidate, this.#attempts.length + 1, hedge);
+    this.#attempts.push(attempt);
+    this.#open++;
+    deps.outbox.beforeDispatch((error) => this.#send(attempt, error));
+    deps.outbox.beforeAnswer((error) => this.#released(attempt, error));
+  }
+
+  #send(attempt: Attempt, error: Error | undefined): void {
+    const deps = this.#deps;
+    if (error !== undefined || this.#state.kind === "done") {
+      this.#open--;
+      attempt.abandoned = true;
+      attempt.endedMs = this.#now();
+      deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
+      if (this.#state.kind === "done") return this.#close();
+      return this.#fail(ledgerUnavailable(), "canceled");
+    }
+    const nowMs = this.#now();
+    this.#firstDispatchMs ||= nowMs;
+    sendAttempt(deps, attempt, this.#deadline, nowMs);
+  }
+
+  #released(attempt: Attempt, error: Error | undefined): void {
+    if (error !== undefined) {
+      if (this.#state.kind !== "done" && !attempt.abandoned) this.#fail(ledgerUnavailable(), "canceled");
+      return;
+    }
+    attempt.released = true;
+    if (this.#winner === attempt) this.#flush();
+  }
+
+  #failed(failure: Failure): void {
+    this.#failure = failure;
+    if (this.#attempts.some((attempt) => !attempt.abandoned && attempt.result === undefined)) return;
+    this.#step(failure);
+  }
+
+  #step(failure: Failure): void {
+    const nowMs = this.#now();
+    const { config, random } = this.#deps;
+    const step = nextStep(failure, {
+      attempts: this.#counted,
+      attemptsMax: this.#attemptsMax(),
+      remainingMs: this.#deadline.remainingMs(nowMs),
+      remaining: this.#candidates,
+      redecisions: this.#redecisions.length,
+      skips: this.#skips,
+      spent: this.#spent,
+      contextOf: (backend) => config.current.backends.get(backend)?.contextTokens ?? 0,
+      chance: random.next(),
+    });
+    if (step.kind !== "give_up" && step.cost > 0 && !this.#budget.withdraw(step.cost, nowMs)) return this.#fail(failure.error, "canceled");
+    this.#take(step, nowMs);
+  }
+
+  #take(step: NextStep, nowMs: number): void {
+    switch (step.kind) {
+      case "give_up":
+        return this.#fail(step.error, "canceled");
+      case "try":
+        this.#candidates = [step.candidate, ...this.#candidates.filter((candidate) => candidate !== step.candidate)];
+        this.#state = { kind: "trying" };
+        return this.#tryServed();
+      case "redecide": {
+        const exclude = [...new Set(this.#tried)];
+        this.#redecisions.push({ atMs: nowMs, exclude });
+        return this.#decide(exclude);
+      }
+      case "again": {
+        const timer = this.#deps.clock.after(step.afterMs, () => {
+          if (this.#state.kind === "pausing") this.#decide([]);
+        });
+        this.#state = { kind: "pausing", timer };
+      }
+    }
+  }
+
+  #attemptsMax(): number {
+    const { attempts } = this.#deps.config.current.resilience;
+    return this.#decision?.maxAttempts || attempts.standard;
+  }
+
+  get #budget(): { withdraw(cost: number, nowMs: number): boolean } {
+    return this.#deps.budgets.of(this.#decision?.model ?? "");
+  }
+
+  /** Gives an attempt up before its end arrived; the end will only be settled. */
+  #abandon(attempt: Attempt, reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL", cancel: CancelReason): void {
+    attempt.abandoned = true;
+    attempt.forget();
+    if (this.#winner === attempt) this.#winner = undefined;
+    attempt.cancel(cancel);
+    const text = reason === "UPSTREAM_TIMEOUT" ? "did not answer in time" : "sent an answer that is too large";
+    const error = new SignalboxError(reason, `The backend '${attempt.backend}' ${text}.`);
+    const { backend, provider } = attempt.candidate;
+    this.#failed({ error, backend, provider, busy: false, contextLength: false });
+  }
+
+  // ---- answering
+
+  /** First content wins; a hedge that lost ends now. */
+  #choose(attempt: Attempt): void {
+    this.#winner = attempt;
+    for (const other of this.#attempts) {
+      if (other === attempt || other.result !== undefined || other.abandoned) continue;
+      other.abandoned = true;
+      other.forget();
+      other.cancel("hedge_lost");
+    }
+  }
+
+  /** Moves what the winner holds to the client, as far as the books and the reader allow. */
+  #flush(): void {
+    const attempt = this.#winner;
+    if (attempt === undefined || !attempt.released || this.#state.kind === "done") return;
+    if (this.#intake.stream) {
+      if (this.#state.kind !== "answering") this.#commit(attempt);
+      this.#answer.pump(attempt, this.#now());
+      if (attempt.heldBytes > 0) return;
+    }
+    if (attempt.result !== undefined) this.#complete(attempt, attempt.result);
+  }
+
+  #commit(attempt: Attempt): void {
+    this.#state = { kind: "answering", attempt };
+    this.#firstByteMs = this.#now();
+    this.#intake.body = EMPTY;
+    this.#answer.open(this.#facts(attempt, []));
+  }
+
+  #complete(attempt: Attempt, end: AttemptEnd): void {
+    if (end.outcome !== Outcome.OK) return this.#interrupted(attempt, end);
+    const facts = this.#facts(attempt, end.warnings);
+    if (this.#intake.stream)
+      this.#answer.finish(facts, this.#intake.includeUsage && end.usageEvent.length > 0 ? end.usageEvent : undefined);
+    else {
+      this.#firstByteMs = this.#now();
+      this.#answer.whole(facts, attempt.held);
+    }
+    this.#finish(200, undefined, "canceled");
+  }
+
+  #interrupted(attempt: Attempt, end: AttemptEnd): void {
+    if (resumePlan(attempt.decision, attempt) !== undefined) return;
+    const cut = end.outcome === Outcome.DEADLINE;
+    const error = cut
+      ? new SignalboxError("DEADLINE_EXCEEDED", "The deadline passed before the answer was complete.")
+      : new SignalboxError("STREAM_INTERRUPTED", `The backend '${attempt.backend}' broke off before the answer was complete.`);
+    this.#fail(error, "canceled");
+  }
+
+  // ---- time limits
+
+  #watchAttempts(nowMs: number): void {
+    for (const attempt of this.#attempts) {
+      if (attempt.abandoned || attempt.contentSeen || attempt.result !== undefined || attempt.handle === undefined) continue;
+      const ageMs = nowMs - attempt.startedMs;
+      if (ageMs >= attempt.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) this.#abandon(attempt, "UPSTREAM_TIMEOUT", "deadline");
+      else if (attempt.candidate.hedgeAfterMs > 0 && ageMs >= attempt.candidate.hedgeAfterMs) this.#hedge(attempt, nowMs);
+      if (this.#state.kind !== "trying") return;
+    }
+  }
+
+  /** A second backend in parallel, once, while the first is silent. */
+  #hedge(slow: Attempt, nowMs: number): void {
+    if (this.#attempts.some((attempt) => attempt.hedge) || this.#counted >= this.#attemptsMax() || !this.#deps.outbox.accepting) return;
+    const at = this.#candidates.findIndex(
+      (candidate) => candidate.backend !== slow.backend && this.#deps.adapters.serves(candidate.backend),
+    );
+    if (at < 0 || !this.#budget.withdraw(RETRY_COST, nowMs)) return;
+    this.#launch(this.#candidates.splice(at, 1)[0]!, true);
+  }
+
+  // ---- the end
+
+  #fail(error: SignalboxError, cancel: CancelReason): void {
+    if (this.#state.kind === "done") return;
+    this.#answer.fail(error, this.#facts(this.#latest, []));
+    this.#finish(error.httpStatus, error, cancel);
+  }
+
+  #finish(status: number, error: SignalboxError | undefined, cancel: CancelReason): void {
+    const { state } = { state: this.#state };
+    this.#state = { kind: "done", status, error };
+    this.#decideEndMs ||= this.#now();
+    this.#intake.body = EMPTY;
+    if (state.kind === "deciding") state.ticket?.cancel();
+    if (state.kind === "pausing") state.timer.cancel();
+    for (const attempt of this.#attempts) {
+      attempt.forget();
+      attempt.cancel(cancel);
+    }
+    this.#close();
+  }
+
+  /** Once the answer is over and every attempt has ended: release and record. */
+  #close(): void {
+    if (this.#state.kind !== "done" || this.#open > 0 || this.#closed) return;
+    this.#closed = true;
+    this.#deps.policy.report(requestDoneReport(this.#id));
+    this.#onClosed(this);
+    this.#deps.recorder.finished({
+      intake: this.#intake,
+      decision: this.#decision,
+      attempts: this.#attempts,
+      winner: this.#winner,
+      redecisions: this.#redecisions,
+      status: this.#state.status,
+      error: this.#state.error,
+      decideStartMs: this.#decideStartMs,
+      decideEndMs: this.#decideEndMs,
+      firstByteMs: this.#firstByteMs,
+      endMs: this.#now(),
+      costNanoUsd: costOfAttempts(this.#attempts),
+    });
+  }
+
+  #facts(attempt: Attempt | undefined, warnings: readonly string[]): ReplyFacts {
+    const decision = this.#decision;
+    const queueMs = decision?.queueMs ?? 0;
+    return {
+      requestId: this.#intake.requestId,
+      decisionId: this.#decideEndMs > 0 ? this.#id : "",
+      backend: attempt?.backend ?? "",
+      model: decision?.model ?? "",
+      attempts: this.#attempts.length,
+      experiment: decision?.experiment ? `${decision.experiment}=${decision.arm}` : "",
+      queueMs,
+      routeMs: Math.max(0, (this.#firstDispatchMs || this.#now()) - this.#intake.startedMs - queueMs),
+      upstreamMs: attempt?.ttftMs ?? 0,
+      warnings,
+      costNanoUsd: attempt?.settlement === undefined ? undefined : costOfAttempts(this.#attempts),
+    };
+  }
+
+  get #latest(): Attempt | undefined {
+    return this.#winner ?? this.#attempts.at(-1);
+  }
+
+  get #id(): string {
+    return this.#intake.decide.decisionId;
+  }
+
+  #now(): number {
+    return this.#deps.clock.monotonicMs();
+  }
+}

@@ -1,0 +1,63 @@
+import type { Timer } from "#libs/clock/index.ts";
+import type { DispatchDeps } from "./dispatch-deps.ts";
+import { Exchange } from "./dispatch.ts";
+import type { Intake } from "./intake.ts";
+import { WHEEL_TICK_MS } from "./limits.ts";
+import type { Reply } from "./reply.ts";
+
+/** All requests in dispatch: one wheel watches their time limits. */
+export class Dispatcher {
+  readonly #deps: DispatchDeps;
+  readonly #live = new Set<Exchange>();
+  #timer: Timer | undefined;
+  #idle: (() => void)[] = [];
+
+  constructor(deps: DispatchDeps) {
+    this.#deps = deps;
+  }
+
+  /** Starts the wheel. */
+  start(): void {
+    this.#timer = this.#deps.clock.every(WHEEL_TICK_MS, () => {
+      const nowMs = this.#deps.clock.monotonicMs();
+      for (const exchange of this.#live) exchange.tick(nowMs);
+    });
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  /** Requests that are not over, or whose attempts are still being settled. */
+  get inFlight(): number {
+    return this.#live.size;
+  }
+
+  /** Takes a request; its answer goes to `reply`. */
+  dispatch(intake: Intake, reply: Reply): Exchange {
+    const exchange = new Exchange(this.#deps, intake, reply, (closed) => this.#closed(closed));
+    this.#live.add(exchange);
+    this.#deps.recorder.began();
+    exchange.start();
+    return exchange;
+  }
+
+  /** Resolves when nothing is in flight. */
+  whenIdle(): Promise<void> {
+    if (this.#live.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Ends every request with an explicit error. */
+  shutDown(): void {
+    for (const exchange of this.#live) exchange.shutDown();
+  }
+
+  #closed(exchange: Exchange): void {
+    this.#live.delete(exchange);
+    if (this.#live.size > 0) return;
+    const waiting = this.#idle;
+    this.#idle = [];
+    for (const resolve of waiting) resolve();
+  }
+}

@@ -1,0 +1,146 @@
+import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { type Candidate, type Deny, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { isReason, type Reason, SignalboxError } from "#libs/errors/index.ts";
+import { FIRST_FAILOVER_COST, RETRY_COST } from "#libs/resilience/index.ts";
+import { ATTEMPT_WORTH_MS, BACKOFF_BASE_MS, BACKOFF_MAX_MS, REDECIDE_MAX, SKIPS_MAX } from "./limits.ts";
+
+/** A failed attempt in the words that matter for what comes next. */
+export interface Failure {
+  readonly error: SignalboxError;
+  readonly backend: string;
+  readonly provider: string;
+  /** The adapter had no room: costs nothing, counts nowhere. */
+  readonly busy: boolean;
+  /** A larger context could help. */
+  readonly contextLength: boolean;
+}
+
+/** What a caller may hear when upstreams fail: never the upstream's own text, but for rejections that are the caller's to fix. */
+export function failureOf(end: AttemptEnd, candidate: Candidate): Failure {
+  const stated = end.error;
+  const reason = reasonOf(end);
+  const common = { backend: candidate.backend, provider: candidate.provider };
+  if (stated && CALLERS_MISTAKES.includes(reason)) {
+    const status = stated.httpStatus >= 400 && stated.httpStatus < 500 ? stated.httpStatus : 400;
+    const error = new SignalboxError(reason, stated.message || "The provider refused the request.", {
+      httpStatus: status,
+      ...(stated.code === "" ? {} : { code: stated.code }),
+      ...(stated.param === "" ? {} : { param: stated.param }),
+      ...(stated.type === "" ? {} : { type: stated.type }),
+    });
+    return { ...common, error, busy: false, contextLength: stated.contextLength };
+  }
+  const retryAfterMs = stated?.retryAfterMs ?? 0;
+  const text = `The backend '${candidate.backend}' failed: ${FAILURE_TEXTS[reason] ?? "upstream error"}.`;
+  const error = new SignalboxError(reason, text, retryAfterMs > 0 ? { retryAfterMs } : {});
+  return { ...common, error, busy: stated?.busy ?? false, contextLength: false };
+}
+
+/** What another signalbox (or this one) answers when a request comes round again. */
+const LOOP_STATUS = 508;
+
+/** What an adapter reports of the request itself: the text is the caller's to read. */
+const CALLERS_MISTAKES: readonly Reason[] = ["UPSTREAM_REJECTED", "REQUEST_MALFORMED", "FEATURE_UNSUPPORTED", "NO_CAPABLE_BACKEND"];
+
+const FAILURE_TEXTS: Partial<Record<Reason, string>> = {
+  UPSTREAM_UNAVAILABLE: "it is unavailable",
+  UPSTREAM_TIMEOUT: "it did not answer in time",
+  UPSTREAM_PROTOCOL: "its answer cannot be understood",
+  UPSTREAM_UNAUTHORIZED: "it refused the gateway's credential",
+  UPSTREAM_RATE_LIMITED: "it is rate limited",
+  LOOP: "its address leads back to this gateway",
+};
+
+function reasonOf(end: AttemptEnd): Reason {
+  if (end.outcome === Outcome.DEADLINE) return "DEADLINE_EXCEEDED";
+  const reason = end.error?.reason ?? "";
+  if (end.error?.httpStatus === LOOP_STATUS) return "LOOP";
+  if (!isReason(reason)) return "UPSTREAM_UNAVAILABLE";
+  return reason in FAILURE_TEXTS || CALLERS_MISTAKES.includes(reason) || reason === "DEADLINE_EXCEEDED" ? reason : "UPSTREAM_UNAVAILABLE";
+}
+
+/** A denial as the error the caller gets. */
+export function denialOf(deny: Deny): SignalboxError {
+  const reason = isReason(deny.reason) ? deny.reason : "NO_BACKEND";
+  return new SignalboxError(reason, deny.detail || "The request cannot be served at the moment.", {
+    ...(deny.param === "" ? {} : { param: deny.param }),
+    ...(deny.code === "" ? {} : { code: deny.code }),
+    ...(deny.retryAfterMs > 0 ? { retryAfterMs: deny.retryAfterMs } : {}),
+  });
+}
+
+/** Where a request stands when an attempt failed. */
+export interface FailoverState {
+  /** Attempts made, BUSY ones not counted. */
+  readonly attempts: number;
+  readonly attemptsMax: number;
+  /** Until the deadline, ms; Infinity = none. */
+  readonly remainingMs: number;
+  /** Candidates not tried yet, best first. */
+  readonly remaining: readonly Candidate[];
+  /** Times the engine was asked again so far. */
+  readonly redecisions: number;
+  /** Backends found busy or unserved so far. */
+  readonly skips: number;
+  /** Whether the engine was asked again and had nobody else. */
+  readonly spent: boolean;
+  /** Context window of a backend, tokens; 0 = unknown. */
+  readonly contextOf: (backend: string) => number;
+  /** Uniform in [0, 1), for the back-off's jitter. */
+  readonly chance: number;
+}
+
+/** What to do next. `cost` is what the retry budget must give for it. */
+export type NextStep =
+  | { readonly kind: "give_up"; readonly error: SignalboxError }
+  | { readonly kind: "try"; readonly candidate: Candidate; readonly cost: number }
+  | { readonly kind: "redecide"; readonly cost: number }
+  | { readonly kind: "again"; readonly afterMs: number; readonly cost: number };
+
+/** Failures after which the same backend may be asked once more when there is no other (routing, 1.5). */
+const REPEATABLE: readonly Reason[] = ["UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT"];
+
+/** Chooses the next step after a failure before the first content byte. Pure: the whole failover policy is in here. */
+export function nextStep(failure: Failure, state: FailoverState): NextStep {
+  const { error } = failure;
+  if (state.remainingMs < ATTEMPT_WORTH_MS) {
+    return { kind: "give_up", error: new SignalboxError("DEADLINE_EXCEEDED", "The deadline passed before any backend answered.") };
+  }
+  if (failure.busy) return afterBusy(failure, state);
+  if (failure.contextLength) return toLargerContext(failure, state);
+  // A backend that leads back to us is no use to anybody, but another one may be.
+  const mayMove = error.row.failover || error.reason === "LOOP";
+  if (!mayMove || state.attempts >= state.attemptsMax) return { kind: "give_up", error };
+  const cost = costOfRetry(failure, state);
+  const candidate = state.remaining[0];
+  if (candidate !== undefined) return { kind: "try", candidate, cost };
+  if (!state.spent && state.redecisions < REDECIDE_MAX) return { kind: "redecide", cost };
+  if (!REPEATABLE.includes(error.reason)) return { kind: "give_up", error };
+  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.max(0, state.attempts - 1));
+  const afterMs = Math.ceil(ceiling * state.chance);
+  if (afterMs + ATTEMPT_WORTH_MS > state.remainingMs) return { kind: "give_up", error };
+  return { kind: "again", afterMs, cost: RETRY_COST };
+}
+
+/** BUSY is no failure: the next candidate, or another decision, for nothing. */
+function afterBusy(failure: Failure, state: FailoverState): NextStep {
+  const candidate = state.remaining[0];
+  if (state.skips >= SKIPS_MAX) return { kind: "give_up", error: failure.error };
+  if (candidate !== undefined) return { kind: "try", candidate, cost: 0 };
+  if (!state.spent && state.redecisions < REDECIDE_MAX) return { kind: "redecide", cost: 0 };
+  return { kind: "give_up", error: failure.error };
+}
+
+function toLargerContext(failure: Failure, state: FailoverState): NextStep {
+  const least = state.contextOf(failure.backend);
+  const candidate = state.remaining.find((entry) => state.contextOf(entry.backend) > least);
+  if (candidate === undefined || state.attempts >= state.attemptsMax) return { kind: "give_up", error: failure.error };
+  return { kind: "try", candidate, cost: FIRST_FAILOVER_COST };
+}
+
+/** Decision 17: the first failover to another backend is nearly free, later ones cost; a rate limit that sends us to another provider is load, not failure. */
+function costOfRetry(failure: Failure, state: FailoverState): number {
+  const next = state.remaining[0];
+  if (failure.error.reason === "UPSTREAM_RATE_LIMITED" && next !== undefined && next.provider !== failure.provider) return 0;
+  return state.attempts <= 1 ? FIRST_FAILOVER_COST : RETRY_COST;
+}

@@ -1,0 +1,228 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Clock } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import type { Caller } from "./auth.ts";
+import { type BodyMemory, readBody, refusedBySize } from "./body.ts";
+import type { Exchange } from "./dispatch.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import { HttpReply } from "./http-reply.ts";
+import type { HttpServer } from "./http-server.ts";
+import type { IdempotencyStore, LeadReply } from "./idempotency.ts";
+import { modelBody, modelListBody } from "./openai/models.ts";
+import type { Arrival, Pipeline } from "./pipeline.ts";
+import type { RequestLog } from "./request-log.ts";
+import type { RequestMetrics } from "./request-metrics.ts";
+import { type RequestOptions, readOptions } from "./request-options.ts";
+
+/** What {@link HttpApi} needs. */
+export interface HttpApiDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly pipeline: Pipeline;
+  readonly dispatcher: Dispatcher;
+  readonly idempotency: IdempotencyStore;
+  readonly memory: BodyMemory;
+  readonly metrics: RequestMetrics;
+  readonly log: RequestLog;
+  /** Whether connections are to be closed after their answers. */
+  readonly isClosing: () => boolean;
+}
+
+const CHAT_PATH = "/v1/chat/completions";
+const MODELS_PATH = "/v1/models";
+
+/** One request on its way through the routes. */
+interface Visit {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly arrival: Arrival;
+  readonly path: string;
+}
+
+/** The routes of the OpenAI-compatible API. Converts HTTP to the pipeline and back; decides nothing. */
+export class HttpApi {
+  readonly #deps: HttpApiDeps;
+  readonly #createdS: number;
+  #server: HttpServer | undefined;
+
+  constructor(deps: HttpApiDeps) {
+    this.#deps = deps;
+    this.#createdS = Math.floor(deps.clock.now() / 1000);
+  }
+
+  /** The server that refuses on this API's behalf. */
+  attach(server: HttpServer): void {
+    this.#server = server;
+  }
+
+  /** Handles one request. Never throws. */
+  handle(request: IncomingMessage, response: ServerResponse, continues: boolean): void {
+    const arrival = this.#deps.pipeline.arrive(request.headers);
+    const visit: Visit = { request, response, arrival, path: pathOf(request.url ?? "") };
+    try {
+      this.#route(visit, continues);
+    } catch (error) {
+      this.#refuse(visit, error, []);
+    }
+  }
+
+  #route(visit: Visit, continues: boolean): void {
+    const { path, request } = visit;
+    if (path === CHAT_PATH) {
+      if (request.method !== "POST") return this.#methodNotAllowed(visit, "POST");
+      return this.#chat(visit, continues);
+    }
+    if (path === MODELS_PATH || path.startsWith(`${MODELS_PATH}/`)) {
+      if (request.method !== "GET" && request.method !== "HEAD") return this.#methodNotAllowed(visit, "GET, HEAD");
+      return this.#models(visit);
+    }
+    throw new SignalboxError("ROUTE_UNKNOWN", `There is no route ${request.method ?? ""} ${path.slice(0, 200)}.`);
+  }
+
+  #methodNotAllowed(visit: Visit, allow: string): void {
+    const error = new SignalboxError("METHOD_NOT_ALLOWED", `${visit.path} only takes ${allow}.`);
+    this.#refuse(visit, error, ["allow", allow]);
+  }
+
+  // ---- models
+
+  #models(visit: Visit): void {
+    const { pipeline } = this.#deps;
+    const caller = pipeline.authenticate(visit.request.headers);
+    if (visit.path === MODELS_PATH || visit.path === `${MODELS_PATH}/`) {
+      const entries = [...pipeline.catalog.entries()].filter((entry) => pipeline.allows(caller, entry.id));
+      return this.#json(visit, modelListBody(entries, this.#createdS));
+    }
+    const id = decodeId(visit.path.slice(MODELS_PATH.length + 1));
+    const entry = id === undefined ? undefined : pipeline.catalog.get(id);
+    if (entry === undefined || !pipeline.allows(caller, entry.id)) {
+      throw new SignalboxError("MODEL_UNKNOWN", `The model '${(id ?? "").slice(0, 200)}' does not exist or you do not have access to it.`, {
+        param: "model",
+      });
+    }
+    this.#json(visit, modelBody(entry, this.#createdS));
+  }
+
+  #json(visit: Visit, text: string): void {
+    const body = Buffer.from(text);
+    const headers = ["content-type", "application/json", "content-length", String(body.length), "x-request-id", visit.arrival.requestId];
+    if (this.#deps.isClosing()) headers.push("connection", "close");
+    visit.response.writeHead(200, headers);
+    visit.response.end(body);
+  }
+
+  // ---- chat
+
+  #chat(visit: Visit, continues: boolean): void {
+    const { request, response } = visit;
+    const { headers } = request;
+    const { config, pipeline, memory } = this.#deps;
+    if (headers["x-signalbox-hop"] !== undefined) {
+      throw new SignalboxError("LOOP", "This request already came from a signalbox: a backend's address leads back to the gateway.");
+    }
+    refuseForeignOrigin(headers.origin, config.current.auth.mode);
+    const caller = pipeline.authenticate(headers);
+    const options = readOptions(headers);
+    const encoding = headers["content-encoding"];
+    if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
+      throw new SignalboxError("ENCODING_UNSUPPORTED", "Request bodies must not be compressed.", { param: "content-encoding" });
+    }
+    const maxBytes = config.current.server.api.bodyMaxBytes;
+    const refused = refusedBySize(request, maxBytes);
+    if (refused !== undefined) throw refused;
+    if (continues) response.writeContinue();
+    readBody(request, maxBytes, memory, (error, body) => {
+      if (error !== undefined) return this.#refuse(visit, error, []);
+      // What a request holds is given back when its response is over, whatever happened to it.
+      response.once("close", () => memory.give(body.length));
+      try {
+        this.#accept(visit, caller, options, body);
+      } catch (cause) {
+        this.#refuse(visit, cause, []);
+      }
+    });
+  }
+
+  #accept(visit: Visit, caller: Caller, options: RequestOptions, body: Uint8Array): void {
+    const { response, arrival } = visit;
+    const { pipeline, dispatcher, idempotency, isClosing } = this.#deps;
+    const intake = pipeline.prepare(arrival, caller, options, body);
+    const reply = new HttpReply(response, isClosing);
+    let lead: LeadReply | undefined;
+    if (options.idempotencyKey !== "") {
+      const admission = idempotency.admit(caller, options.idempotencyKey, body, reply, arrival.requestId);
+      if (admission.kind === "follow") {
+        response.once("close", admission.leave);
+        return;
+      }
+      lead = admission.reply;
+    }
+    const exchange = dispatcher.dispatch(intake, lead ?? reply);
+    this.#watch(response, reply, exchange, lead);
+  }
+
+  #watch(response: ServerResponse, reply: HttpReply, exchange: Exchange, lead: LeadReply | undefined): void {
+    response.on("drain", () => {
+      reply.drained();
+      exchange.drained();
+    });
+    response.once("close", () => {
+      if (response.writableFinished) return;
+      if (lead === undefined || lead.readerGone()) exchange.cancel();
+      else exchange.drained();
+    });
+    // A client that left while its request was read has closed before anybody listened.
+    if (response.closed || response.socket?.destroyed === true) exchange.cancel();
+  }
+
+  #refuse(visit: Visit, cause: unknown, headers: readonly string[]): void {
+    const { request, response, arrival, path } = visit;
+    const error = this.#errorOf(cause, arrival);
+    this.#deps.metrics.refused(error.httpStatus);
+    this.#deps.log.refused(arrival.requestId, request.method ?? "", path, error);
+    const all = this.#deps.isClosing() ? [...headers, "connection", "close"] : headers;
+    this.#server?.refuse(request, response, error, arrival.requestId, all);
+  }
+
+  #errorOf(cause: unknown, arrival: Arrival): SignalboxError {
+    if (cause instanceof SignalboxError) return cause;
+    this.#deps.logger.error({ err: cause, request_id: arrival.requestId }, "a request failed inside the gateway");
+    return new SignalboxError("INTERNAL", "Something went wrong inside the gateway.", { cause });
+  }
+}
+
+/** Path of a request target, without query; absolute targets lose their authority (RFC 9112, 3.2.2). */
+function pathOf(target: string): string {
+  let path = target;
+  if (!path.startsWith("/")) {
+    const at = path.indexOf("://");
+    const slash = at < 0 ? -1 : path.indexOf("/", at + 3);
+    path = slash < 0 ? "/" : path.slice(slash);
+  }
+  const query = path.indexOf("?");
+  return query < 0 ? path : path.slice(0, query);
+}
+
+function decodeId(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const LOOPBACK_ORIGIN = /^https?:\/\/(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/;
+
+/**
+ * In open mode no key keeps a web page from spending: browsers name the page's origin, and only pages of this machine may
+ * call. There is no CORS either, so that their scripts cannot read answers.
+ */
+function refuseForeignOrigin(origin: string | undefined, mode: "open" | "keys"): void {
+  if (mode !== "open" || origin === undefined || LOOPBACK_ORIGIN.test(origin)) return;
+  throw new SignalboxError("POLICY_DENIED", "In open mode, web pages of other origins may not call this API.", {
+    code: "origin_not_allowed",
+  });
+}

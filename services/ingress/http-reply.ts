@@ -1,0 +1,156 @@
+import type { ServerResponse } from "node:http";
+import type { SignalboxError } from "#libs/errors/index.ts";
+import { formatAmount } from "#libs/money/index.ts";
+import { errorBody, errorEvent, retryAfterMs, shouldRetry } from "./openai/errors.ts";
+import { DONE_EVENT, KEEP_ALIVE_EVENT, withCost } from "./openai/stream.ts";
+import type { Reply, ReplyFacts } from "./reply.ts";
+
+/** Most warnings and characters of them in one header: some proxies refuse headers above 4 KiB. */
+const WARNINGS_MAX_CHARS = 1_024;
+
+/** Header values are Latin-1 text without controls; what is not becomes `?`. */
+export function headerText(value: string): string {
+  // oxlint-disable-next-line no-control-regex -- controls are what must not get into a header
+  return value.replace(/[^\x20-\x7e]/g, "?");
+}
+
+function milliseconds(value: number): string {
+  return value.toFixed(1);
+}
+
+/** Writes an OpenAI-shaped error as a whole response. */
+export function sendError(
+  response: ServerResponse,
+  error: SignalboxError,
+  requestId: string,
+  headers: readonly string[],
+  close: boolean,
+): void {
+  const body = Buffer.from(errorBody(error, requestId));
+  const flat = ["content-type", "application/json", "content-length", String(body.length), "x-should-retry", String(shouldRetry(error))];
+  const waitMs = retryAfterMs(error);
+  if (waitMs !== undefined)
+    flat.push("retry-after", String(Math.max(1, Math.ceil(waitMs / 1000))), "retry-after-ms", String(Math.ceil(waitMs)));
+  flat.push(...headers);
+  if (close) flat.push("connection", "close");
+  // 499 is for logs only; the client that caused it is gone.
+  response.writeHead(error.httpStatus === 499 ? 400 : error.httpStatus, flat);
+  response.end(body);
+}
+
+/** One HTTP response as a {@link Reply}. Pieces of one tick leave in one write. */
+export class HttpReply implements Reply {
+  readonly #response: ServerResponse;
+  /** Asks at the last moment whether this connection is to be closed after the answer. */
+  readonly #isClosing: () => boolean;
+  #opened = false;
+  #over = false;
+  #full = false;
+  #pieces: Uint8Array[] = [];
+  #flushing = false;
+
+  constructor(response: ServerResponse, isClosing: () => boolean) {
+    this.#response = response;
+    this.#isClosing = isClosing;
+  }
+
+  open(facts: ReplyFacts): void {
+    this.#opened = true;
+    const headers = ["content-type", "text/event-stream; charset=utf-8", "cache-control", "no-cache", "x-accel-buffering", "no"];
+    this.#response.writeHead(200, this.#withRouting(headers, facts));
+  }
+
+  write(bytes: Uint8Array): boolean {
+    this.#pieces.push(bytes);
+    if (!this.#flushing) {
+      this.#flushing = true;
+      process.nextTick(flushReply, this);
+    }
+    return !this.#full;
+  }
+
+  keepAlive(): void {
+    this.write(KEEP_ALIVE_EVENT);
+    if (this.#response.headersSent) return;
+    this.#response.flushHeaders();
+  }
+
+  finish(facts: ReplyFacts, usageEvent: Uint8Array | undefined): void {
+    if (usageEvent !== undefined) this.#pieces.push(withCost(usageEvent, facts.costNanoUsd ?? 0n));
+    this.#pieces.push(DONE_EVENT);
+    this.#end();
+  }
+
+  whole(facts: ReplyFacts, pieces: readonly Uint8Array[]): void {
+    let length = 0;
+    for (const piece of pieces) length += piece.length;
+    const headers = ["content-type", "application/json", "content-length", String(length)];
+    if (facts.costNanoUsd !== undefined) headers.push("x-signalbox-cost-usd", formatAmount(facts.costNanoUsd));
+    if (facts.warnings.length > 0) {
+      headers.push("x-signalbox-warnings", headerText(facts.warnings.join("; ").slice(0, WARNINGS_MAX_CHARS)));
+    }
+    this.#over = true;
+    this.#response.writeHead(200, this.#withRouting(headers, facts));
+    this.#response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, length));
+  }
+
+  fail(error: SignalboxError, facts: ReplyFacts): void {
+    if (this.#over) return;
+    if (this.#opened) {
+      this.#pieces.push(Buffer.from(errorEvent(error, facts.requestId)));
+      return this.#end();
+    }
+    this.#over = true;
+    sendError(this.#response, error, facts.requestId, this.#withRouting([], facts), false);
+  }
+
+  drop(): void {
+    this.#over = true;
+    this.#response.destroy();
+  }
+
+  pendingBytes(): number {
+    return this.#response.writableLength;
+  }
+
+  /** The socket took what was pending. */
+  drained(): void {
+    this.#full = false;
+  }
+
+  /** Writes what the tick gathered. */
+  flush(): void {
+    this.#flushing = false;
+    if (this.#over || this.#pieces.length === 0) return;
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    if (!this.#response.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces))) this.#full = true;
+  }
+
+  #end(): void {
+    this.#over = true;
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    this.#response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces));
+  }
+
+  #withRouting(headers: string[], facts: ReplyFacts): string[] {
+    headers.push("x-request-id", facts.requestId);
+    if (facts.decisionId !== "") headers.push("x-signalbox-decision-id", facts.decisionId);
+    if (facts.backend !== "") headers.push("x-signalbox-backend", headerText(facts.backend));
+    if (facts.model !== "") headers.push("x-signalbox-model", headerText(facts.model));
+    if (facts.attempts > 0) headers.push("x-signalbox-attempts", String(facts.attempts));
+    if (facts.experiment !== "") headers.push("x-signalbox-experiment", headerText(facts.experiment));
+    const { queueMs, routeMs, upstreamMs } = facts;
+    headers.push(
+      "server-timing",
+      `queue;dur=${milliseconds(queueMs)}, route;dur=${milliseconds(routeMs)}, upstream;dur=${milliseconds(upstreamMs)}`,
+    );
+    if (this.#isClosing()) headers.push("connection", "close");
+    return headers;
+  }
+}
+
+function flushReply(reply: HttpReply): void {
+  reply.flush();
+}

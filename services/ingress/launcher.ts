@@ -1,0 +1,62 @@
+import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Deadline } from "#libs/resilience/index.ts";
+import { attemptOpen, firstTokenTimeoutMs } from "./attempt-open.ts";
+import { Attempt, type AttemptOwner } from "./attempt.ts";
+import type { DispatchDeps } from "./dispatch-deps.ts";
+import type { Intake } from "./intake.ts";
+import { endedReport, startedReport } from "./reports.ts";
+
+/** Makes the next attempt of a request and writes its intent. */
+export function createAttempt(
+  deps: DispatchDeps,
+  owner: AttemptOwner,
+  intake: Intake,
+  decision: Decision,
+  candidate: Candidate,
+  number: number,
+  hedge: boolean,
+): Attempt {
+  const attempt = new Attempt(
+    {
+      intake,
+      decision,
+      candidate,
+      attemptId: deps.nextId(),
+      number,
+      hedge,
+      spanId: deps.tracing.spanId(),
+      firstTokenTimeoutMs: firstTokenTimeoutMs(candidate, intake, deps.config.current.resilience.timeouts),
+    },
+    deps.clock,
+    owner,
+  );
+  deps.money.intend(attempt);
+  return attempt;
+}
+
+/** Hands the attempt to an adapter and tells the engine. */
+export function sendAttempt(deps: DispatchDeps, attempt: Attempt, deadline: Deadline, nowMs: number): void {
+  const { intake } = attempt;
+  attempt.gpuStart = deps.gpuShare.start(attempt.backend, nowMs);
+  const traceparent = deps.tracing.traceparent(intake.trace, attempt.spanId);
+  const open = attemptOpen(attempt, deps.config.current.resilience.timeouts, traceparent, deadline.remainingMs(nowMs));
+  attempt.handle = deps.adapters.attempt(open, attempt);
+  deps.policy.report(startedReport(intake.decide.decisionId, attempt.attemptId, attempt.backend, attempt.number, attempt.hedge));
+}
+
+/** Settles an ended attempt with the books and the engine. */
+export function settleAttempt(deps: DispatchDeps, attempt: Attempt, end: AttemptEnd): void {
+  const durationMs = attempt.endedMs - attempt.startedMs;
+  const gpuSeconds = deps.gpuShare.end(attempt.backend, attempt.gpuStart, attempt.endedMs);
+  attempt.settlement = deps.money.settle(attempt, end, durationMs, attempt.ttftMs, gpuSeconds);
+  const { decisionId } = attempt.intake.decide;
+  deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs));
+}
+
+/** What all attempts of a request came to, nano-USD. */
+export function costOfAttempts(attempts: readonly Attempt[]): bigint {
+  let sum = 0n;
+  for (const attempt of attempts) sum += attempt.settlement?.costNanoUsd ?? 0n;
+  return sum;
+}

@@ -1,0 +1,150 @@
+import type { EventBus } from "#libs/bus/bus.ts";
+import { type Clock, createUuidV7, type Random } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
+import type { AdapterPeer, ControlPeer, LedgerPeer, PolicyPeer } from "#libs/peers/index.ts";
+import { type Logger, type Metrics, noTracing, type Tracing } from "#libs/telemetry/index.ts";
+import { METRIC } from "#libs/telemetry/semconv.ts";
+import { KeyBook, type StateStore } from "./auth.ts";
+import { BodyMemory } from "./body.ts";
+import { RetryBudgets } from "./dispatch-deps.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { GpuShare } from "./gpu-share.ts";
+import { HttpApi } from "./http-api.ts";
+import { HttpServer } from "./http-server.ts";
+import { IdempotencyStore } from "./idempotency.ts";
+import { createInference, type Inference } from "./inference.ts";
+import { DRAIN_TAIL_MS } from "./limits.ts";
+import { Money } from "./money.ts";
+import type { OutboxPort } from "./outbox-port.ts";
+import { Pipeline } from "./pipeline.ts";
+import { Prices } from "./prices.ts";
+import { RequestRecorder } from "./recorder.ts";
+import { RequestLog } from "./request-log.ts";
+import { RequestMetrics } from "./request-metrics.ts";
+import { TokenFactors } from "./tokens.ts";
+import { withinMs } from "./within.ts";
+
+/** What an ingress is made of. */
+export interface IngressDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly tracing?: Tracing;
+  readonly bus: EventBus;
+  readonly policy: PolicyPeer;
+  readonly adapters: AdapterPeer;
+  readonly control: ControlPeer;
+  readonly ledger: LedgerPeer;
+  readonly outbox: OutboxPort;
+  readonly stateStore?: StateStore;
+  /** Names this process; for logs. */
+  readonly ingressId: string;
+}
+
+/** The public door of the mesh, as its own process sees it. */
+export interface IngressHost {
+  readonly module: ServiceModule;
+  /** Where the API listens; meaningful after `module.start()`. */
+  address(): { readonly host: string; readonly port: number };
+  /** Typed inference for `rpc.ts`: the same pipeline without HTTP. */
+  readonly inference: Inference;
+}
+
+/** Builds an ingress. Nothing runs before `module.start()`. */
+export function createIngress(deps: IngressDeps): IngressHost {
+  const { config, clock, random, bus } = deps;
+  const logger = deps.logger.child({ ingress: deps.ingressId });
+  const tracing = deps.tracing ?? noTracing;
+  const nextId = createUuidV7(clock, random);
+  const factors = new TokenFactors();
+  const keys = new KeyBook({ clock, bus, control: deps.control, logger, ...(deps.stateStore ? { stateStore: deps.stateStore } : {}) });
+  const prices = new Prices(bus, deps.ledger, clock, logger);
+  const metrics = new RequestMetrics(deps.metrics);
+  const log = new RequestLog(logger, clock);
+  const memory = new BodyMemory();
+  const pipeline = new Pipeline({ config, clock, tracing, keys, factors, nextId });
+  const dispatcher = new Dispatcher({
+    config,
+    clock,
+    random,
+    logger,
+    tracing,
+    policy: deps.policy,
+    adapters: deps.adapters,
+    outbox: deps.outbox,
+    money: new Money(config, prices, deps.outbox),
+    gpuShare: new GpuShare(),
+    budgets: new RetryBudgets(config, clock),
+    recorder: new RequestRecorder(metrics, log, tracing, config, factors),
+    nextId,
+  });
+  const life = { draining: false, closing: false };
+  const isClosing = (): boolean => life.closing;
+  const idempotency = new IdempotencyStore(clock);
+  const api = new HttpApi({ config, clock, logger, pipeline, dispatcher, idempotency, memory, metrics, log, isClosing });
+  const server = new HttpServer(config.current.server.api, clock, nextId, (request, response, continues) =>
+    api.handle(request, response, continues),
+  );
+  api.attach(server);
+  const bodies = deps.metrics.gauge(METRIC.bodyBytes, "Bytes of request bodies held.").with();
+  deps.metrics.onScrape(() => bodies.set(memory.bytes));
+
+  const module: ServiceModule = {
+    name: "ingress",
+    checks: checksOf(deps, keys, prices, life),
+    async start() {
+      await Promise.all([keys.start(), prices.start()]);
+      dispatcher.start();
+      await server.listen();
+    },
+    async drain(graceMs) {
+      const endMs = clock.monotonicMs() + graceMs;
+      life.draining = true;
+      await clock.sleep(Math.min(config.current.server.drain.delayMs, graceMs / 2));
+      life.closing = true;
+      server.closeListener();
+      const tailMs = Math.min(DRAIN_TAIL_MS, graceMs / 10);
+      await withinMs(clock, endMs - tailMs - clock.monotonicMs(), dispatcher.whenIdle());
+      dispatcher.shutDown();
+      await withinMs(clock, endMs - clock.monotonicMs(), dispatcher.whenIdle());
+    },
+    stop() {
+      server.closeAll();
+      dispatcher.stop();
+      keys.stop();
+      prices.stop();
+      return Promise.resolve();
+    },
+  };
+  return { module, address: () => server.address(), inference: createInference(pipeline, dispatcher, () => life.closing) };
+}
+
+function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: { readonly draining: boolean }): readonly ReadinessCheck[] {
+  return [
+    { name: "ingress", status: () => (life.draining ? { state: "failed", detail: "draining" } : { state: "ok" }) },
+    {
+      name: "policy-session",
+      status: () => {
+        if (deps.policy.connected) return { state: "ok" };
+        return deps.policy.fallback === undefined
+          ? { state: "failed", detail: "no policy engine, and none has sent a fallback yet" }
+          : { state: "degraded", detail: "no policy engine: decisions come from the last fallback" };
+      },
+    },
+    {
+      name: "key-store",
+      status: () => {
+        if (keys.current) return { state: "ok" };
+        return { state: "degraded", detail: keys.loaded ? "keys come from the last known state" : "no key was ever loaded" };
+      },
+    },
+    {
+      name: "outbox",
+      status: () => (deps.outbox.accepting ? { state: "ok" } : { state: "failed", detail: "the outbox takes nothing new" }),
+    },
+    { name: "prices", status: () => (prices.loaded ? { state: "ok" } : { state: "degraded", detail: "no price book yet" }) },
+  ];
+}

@@ -1,0 +1,209 @@
+import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { type Candidate, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import { costOf, upperBound } from "#libs/money/index.ts";
+import type { Intake } from "./intake.ts";
+import { OUTPUT_RESERVE_TOKENS } from "./limits.ts";
+import type { OutboxPort } from "./outbox-port.ts";
+import type { Prices } from "./prices.ts";
+
+/** Whether an attempt's money bought the answer. */
+export type Purpose = "billed" | "waste_retry" | "waste_hedge" | "waste_aborted" | "resumed";
+
+/** What a record says about who and what, the same for every record of an attempt. */
+export interface AttemptIdentity {
+  readonly intake: Intake;
+  readonly decision: Decision;
+  readonly candidate: Candidate;
+  readonly attemptId: string;
+  /** From 1. */
+  readonly number: number;
+  readonly hedge: boolean;
+  /** Wall clock, ms since the epoch. */
+  readonly startedAtMs: number;
+}
+
+/** What an attempt came to. */
+export interface Settlement {
+  /** False when it was voided: nothing was dispatched. */
+  readonly posted: boolean;
+  readonly usage: Usage;
+  readonly costNanoUsd: bigint;
+  readonly estimated: boolean;
+  readonly unpriced: boolean;
+  readonly purpose: Purpose;
+}
+
+/** UTF-8 bytes per output token where the adapter counted bytes only. */
+const OUTPUT_BYTES_PER_TOKEN = 4;
+
+function usageOfTokens(inputTokens: number, outputTokens: number): Usage {
+  return {
+    $typeName: "signalbox.adapter.v1.Usage",
+    inputTokens,
+    cacheReadTokens: 0,
+    cacheWriteTokens: 0,
+    cacheWrite1hTokens: 0,
+    outputTokens,
+    reasoningTokens: 0,
+    audioInputTokens: 0,
+    audioOutputTokens: 0,
+    imageInputTokens: 0,
+    webSearches: 0,
+    serviceTier: "",
+    anomaly: false,
+  };
+}
+
+const NO_USAGE = usageOfTokens(0, 0);
+
+/** Whether bytes of the request left for the provider: then money may be owed. */
+export function wasDispatched(end: AttemptEnd): boolean {
+  return end.dispatched || end.outcome === Outcome.OK || end.contentSeen || (end.error?.httpStatus ?? 0) > 0;
+}
+
+/**
+ * Tokens to book for an ended attempt: what the provider stated, else the adapter's estimate, else our own wherever the
+ * provider must have worked (an answer, content, a call cut from our side); a refusal without content costs nothing.
+ */
+export function bookedUsage(end: AttemptEnd, inputTokens: number): { usage: Usage; estimated: boolean } {
+  const stated = end.usage;
+  if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
+  if (stated !== undefined && stated.inputTokens + stated.cacheReadTokens + stated.outputTokens > 0)
+    return { usage: stated, estimated: true };
+  const worked = end.contentSeen || end.outcome !== Outcome.FAILED;
+  if (!worked) return { usage: NO_USAGE, estimated: false };
+  const output = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  return { usage: usageOfTokens(inputTokens, output), estimated: true };
+}
+
+/** What an attempt's money was spent for. */
+export function purposeOf(end: AttemptEnd): Purpose {
+  switch (end.outcome) {
+    case Outcome.OK:
+      return "billed";
+    case Outcome.HEDGE_LOST:
+      return "waste_hedge";
+    case Outcome.CANCELED:
+    case Outcome.DEADLINE:
+      return "waste_aborted";
+    case Outcome.FAILED:
+    case Outcome.VOID:
+    case Outcome.UNSPECIFIED:
+      return end.contentSeen ? "waste_aborted" : "waste_retry";
+    default:
+      return "waste_retry";
+  }
+}
+
+/** Keeps the books of attempts: intent before dispatch, settlement after (decision 24). */
+export class Money {
+  readonly #config: ConfigSource;
+  readonly #prices: Prices;
+  readonly #outbox: OutboxPort;
+
+  constructor(config: ConfigSource, prices: Prices, outbox: OutboxPort) {
+    this.#config = config;
+    this.#prices = prices;
+    this.#outbox = outbox;
+  }
+
+  /** Writes the intent: this attempt may cost up to the reserved amount. */
+  intend(identity: AttemptIdentity): void {
+    const { intake, candidate } = identity;
+    const output =
+      intake.decide.maxOutputTokens ||
+      candidate.maxOutputTokens ||
+      this.#config.current.backends.get(candidate.backend)?.maxOutputTokens ||
+      OUTPUT_RESERVE_TOKENS;
+    const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
+    this.#outbox.append({ ...recordOf(identity, RecordKind.INTENT), reservedNanoUsd: reserved, priceVersion: this.#prices.index.version });
+  }
+
+  /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */
+  settle(identity: AttemptIdentity, end: AttemptEnd, durationMs: number, ttftMs: number, gpuSeconds: number): Settlement {
+    const purpose = purposeOf(end);
+    if (!wasDispatched(end)) {
+      this.void(identity, end.error?.reason ?? "");
+      return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };
+    }
+    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens);
+    const backend = identity.candidate.backend;
+    const free = usage === NO_USAGE;
+    const cost = costOf(this.#prices.index, backend, usage, identity.startedAtMs, gpuSeconds);
+    const costNanoUsd = free ? 0n : cost.nanoUsd;
+    const settlement: Settlement = {
+      posted: true,
+      usage,
+      costNanoUsd,
+      estimated: estimated || cost.estimated,
+      unpriced: cost.unpriced,
+      purpose,
+    };
+    this.#outbox.append({
+      ...recordOf(identity, RecordKind.POST),
+      priceVersion: cost.priceVersion,
+      durationMs: end.durationMs || durationMs,
+      ttftMs: end.ttftMs || ttftMs,
+      outcome: end.outcome,
+      reason: end.error?.reason ?? "",
+      usage,
+      estimated: settlement.estimated,
+      costNanoUsd,
+      responseId: end.responseId,
+      unpriced: cost.unpriced,
+      priceGrade: cost.grade,
+      purpose,
+      gpuSeconds: free ? 0 : cost.gpuSeconds,
+      upstreamModel: end.upstreamModel || identity.candidate.upstreamModel,
+    });
+    return settlement;
+  }
+
+  /** The attempt was never dispatched. */
+  void(identity: AttemptIdentity, reason: string): void {
+    this.#outbox.append({ ...recordOf(identity, RecordKind.VOID), outcome: Outcome.VOID, reason });
+  }
+}
+
+function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
+  const { intake, decision, candidate } = identity;
+  const { decide } = intake;
+  return {
+    $typeName: "signalbox.ledger.v1.AttemptRecord",
+    kind,
+    attemptId: identity.attemptId,
+    requestId: intake.requestId,
+    decisionId: decide.decisionId,
+    attempt: identity.number,
+    tenant: decide.tenant,
+    team: decide.team,
+    keyId: decide.keyId,
+    tags: decide.tags,
+    model: decision.model || decide.model,
+    backend: candidate.backend,
+    provider: candidate.provider,
+    upstreamModel: candidate.upstreamModel,
+    priceVersion: decision.priceVersion,
+    reservedNanoUsd: 0n,
+    startedAtUs: BigInt(Math.round(identity.startedAtMs * 1000)),
+    durationMs: 0,
+    ttftMs: 0,
+    outcome: Outcome.UNSPECIFIED,
+    reason: "",
+    estimated: false,
+    costNanoUsd: 0n,
+    experiment: decision.experiment,
+    arm: decision.arm,
+    experimentRevision: decision.experimentRevision,
+    responseId: "",
+    requestClass: decision.requestClass,
+    unpriced: false,
+    priceGrade: "",
+    purpose: "",
+    gpuSeconds: 0,
+    operation: decide.operation,
+    stream: intake.stream,
+  };
+}

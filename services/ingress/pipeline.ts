@@ -1,0 +1,122 @@
+import type { IncomingHttpHeaders } from "node:http";
+import type { Clock } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import { scanTopLevel } from "#libs/json-bytes/index.ts";
+import type { TraceContext, Tracing } from "#libs/telemetry/index.ts";
+import { analyse } from "./analyse.ts";
+import { type Caller, isModelAllowed, type KeyBook, presentedKey } from "./auth.ts";
+import { Catalog } from "./catalog.ts";
+import type { Intake } from "./intake.ts";
+import { readChat } from "./openai/chat.ts";
+import { parseBody } from "./openai/parse.ts";
+import type { RequestOptions } from "./request-options.ts";
+import type { TokenFactors } from "./tokens.ts";
+
+/** Request ids accepted from outside (product, section 4). */
+const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/;
+
+/** What is known of a request before its body is read. */
+export interface Arrival {
+  readonly requestId: string;
+  readonly trace: TraceContext;
+  readonly rootSpanId: string;
+  readonly startedAtMs: number;
+  readonly startedMs: number;
+}
+
+/** What {@link Pipeline} needs. */
+export interface PipelineDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly tracing: Tracing;
+  readonly keys: KeyBook;
+  readonly factors: TokenFactors;
+  readonly nextId: () => string;
+}
+
+/** From bytes to a request dispatch can take: the same steps for HTTP and for typed callers. */
+export class Pipeline {
+  readonly #deps: PipelineDeps;
+  #catalog: Catalog;
+
+  constructor(deps: PipelineDeps) {
+    this.#deps = deps;
+    this.#catalog = new Catalog(deps.config.current);
+    deps.config.onChange((config) => {
+      this.#catalog = new Catalog(config);
+    });
+  }
+
+  get catalog(): Catalog {
+    return this.#catalog;
+  }
+
+  /** Labels and times of a request that just arrived. */
+  arrive(headers: IncomingHttpHeaders): Arrival {
+    const { clock, tracing, nextId } = this.#deps;
+    const asked = headers["x-request-id"];
+    const traceparent = headers["traceparent"];
+    const tracestate = headers["tracestate"];
+    return {
+      requestId: typeof asked === "string" && REQUEST_ID.test(asked) ? asked : nextId(),
+      trace: tracing.start(listOf(traceparent), listOf(tracestate)),
+      rootSpanId: tracing.spanId(),
+      startedAtMs: clock.now(),
+      startedMs: clock.monotonicMs(),
+    };
+  }
+
+  /** Who calls. Throws UNAUTHENTICATED or KEY_STORE_UNAVAILABLE. */
+  authenticate(headers: IncomingHttpHeaders): Caller {
+    const { keys, config, clock } = this.#deps;
+    return keys.identify(presentedKey(headers), config.current.auth.mode, clock.now());
+  }
+
+  /** Whether the caller may use a model. */
+  allows(caller: Caller, model: string): boolean {
+    const tenant = this.#deps.config.current.tenants.get(caller.tenant);
+    return isModelAllowed(caller, tenant?.models, model, this.#catalog.resolve(model));
+  }
+
+  /** Reads, checks and analyses a chat request. Throws SignalboxError for everything that is the caller's to fix. */
+  prepare(arrival: Arrival, caller: Caller, options: RequestOptions, body: Uint8Array): Intake {
+    const chat = readChat(parseBody(body));
+    if (!this.allows(caller, chat.model)) {
+      throw new SignalboxError("POLICY_DENIED", `This key may not use the model '${chat.model}'.`, { param: "model" });
+    }
+    if (options.forcedArm !== "" && !caller.mayForceArm) {
+      throw new SignalboxError("POLICY_DENIED", "This key may not choose an experiment's arm.", {
+        code: "arm_not_allowed",
+        param: "x-signalbox-experiment",
+      });
+    }
+    const fields = scanTopLevel(body);
+    const { decide, size } = analyse({
+      chat,
+      body,
+      fields,
+      options,
+      caller,
+      catalog: this.#catalog,
+      factors: this.#deps.factors,
+      decisionId: this.#deps.nextId(),
+      requestId: arrival.requestId,
+      explain: this.#deps.tracing.enabled && arrival.trace.sampled,
+    });
+    return {
+      ...arrival,
+      decide,
+      size,
+      body,
+      fields: fields === undefined ? [] : Array.from(fields),
+      stream: chat.stream,
+      includeUsage: chat.includeUsage,
+    };
+  }
+}
+
+function listOf(value: string | readonly string[] | undefined): readonly string[] {
+  if (value === undefined) return [];
+  return typeof value === "string" ? [value] : value;
+}

@@ -89,10 +89,6 @@ function checkExposure(root: Tree, report: Report): void {
       report(["server", listener, "listen"], `${host} can be reached by others while \`auth.mode\` is open: ${hint}`);
     }
   }
-  const meshHost = hostAt(root, "mesh", "listen");
-  if (meshHost !== undefined && !isLoopback(meshHost) && Object.keys(mapAt(root, "mesh", "tls")).length === 0) {
-    report(["mesh", "listen"], `${meshHost} can be reached by others without \`mesh.tls\`: set ca, cert and key, or listen on 127.0.0.1`);
-  }
 }
 
 const STORE = /^(?:sqlite:.+|postgres(?:ql)?:\/\/.+)$/s;

@@ -1,4 +1,4 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type Pair } from "yaml";
+import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type Pair } from "yaml";
 import type { ConfigPath, Finding } from "./problems.ts";
 
 /** A parsed file: plain values, and where each one stands. */
@@ -17,6 +17,9 @@ const NESTING_MAX = 32;
 /** Values after aliases are followed: bounds what an alias bomb may grow to. */
 const VALUES_MAX = 50_000;
 
+/** `- - - - x`: lists in lists on one line, which no bracket announces. */
+const COMPACT_NESTING = new RegExp(`(?:[-?:] +){${NESTING_MAX + 1}}`);
+
 const NEWLINE = 10;
 const COMMA = 44;
 const OPENERS = new Set(["[".charCodeAt(0), "{".charCodeAt(0)]);
@@ -27,6 +30,8 @@ function refusal(text: string): Finding | undefined {
   if (text.length > TEXT_MAX_CHARS) {
     return { path: [], message: `the file is larger than ${TEXT_MAX_CHARS / 1024} KiB, is this the right file?`, offset: 0 };
   }
+  const compact = COMPACT_NESTING.exec(text);
+  if (compact) return { path: [], message: `a line nests more than ${NESTING_MAX} deep, write it flatter`, offset: compact.index };
   let structure = 0;
   let nesting = 0;
   for (let offset = 0; offset < text.length; offset += 1) {
@@ -62,7 +67,7 @@ export function readDocument(text: string): { readonly document: ConfigDocument;
     message: `${yamlMessage(error.message)}, fix the YAML here`,
     offset: error.pos[0],
   }));
-  const reader = new PlainReader(parsed, findings);
+  const reader = new PlainReader(findings);
   const value = reader.read(parsed.contents, [], 0);
   return { document: { value, locate: (path, at) => position(parsed, lineCounter, path, at) }, findings };
 }
@@ -81,13 +86,13 @@ export function positionOf(text: string, offset: number): { readonly line: numbe
 
 /** Turns nodes into plain values with string keys, bounded, collecting duplicate and strange keys. */
 class PlainReader {
-  readonly #document: Document.Parsed;
+  /** Anchors met so far: an alias means the last one before it. */
+  readonly #anchors = new Map<string, Node>();
   readonly #findings: Finding[];
   #values = 0;
   #overflowed = false;
 
-  constructor(document: Document.Parsed, findings: Finding[]) {
-    this.#document = document;
+  constructor(findings: Finding[]) {
     this.#findings = findings;
   }
 
@@ -102,10 +107,17 @@ class PlainReader {
       return undefined;
     }
     if (isAlias(node)) {
-      const target = node.resolve(this.#document);
-      if (!target) return undefined; // the parser has reported the unknown anchor
-      return this.read(target, path, depth + 1);
+      const target = this.#anchors.get(node.source);
+      if (target) return this.read(target, path, depth + 1);
+      const offset = node.range?.[0] ?? 0;
+      this.#findings.push({
+        path,
+        message: `refers to the anchor *${node.source.slice(0, 60)}, which is not defined before, define it or write the value`,
+        offset,
+      });
+      return undefined;
     }
+    if (isNode(node) && node.anchor) this.#anchors.set(node.anchor, node);
     if (isScalar(node)) return this.#scalar(node.value, path);
     if (isSeq(node)) return node.items.map((item, index) => this.read(item, [...path, index], depth + 1));
     if (isMap(node)) return this.#map(node.items, path, depth);

@@ -69,10 +69,13 @@ export function versionOf(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, VERSION_CHARS);
 }
 
+/** Findings that are looked up in the text: each costs a walk over it. */
+const LOCATED_MAX = 1_000;
+
 /** Findings with their lines, in the order of the file, each once. */
 function problemsOf(findings: readonly Finding[], document: ConfigDocument, text: string, file: string): readonly ConfigProblem[] {
   const seen = new Map<string, ConfigProblem>();
-  for (const finding of findings) {
+  for (const finding of findings.slice(0, LOCATED_MAX)) {
     const place = finding.offset === undefined ? document.locate(finding.path, finding.at ?? "value") : positionOf(text, finding.offset);
     const problem: ConfigProblem = { file, ...place, path: pathText(finding.path), message: finding.message };
     const spot = `${problem.path}\n${problem.message}`;

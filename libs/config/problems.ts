@@ -35,7 +35,7 @@ export function pathText(path: ConfigPath): string {
   if (path.length === 0) return "(document)";
   let text = "";
   for (const part of path) text += typeof part === "number" ? `[${part}]` : text === "" ? part : `.${part}`;
-  return clip(text, PATH_SHOWN_MAX);
+  return text === "" ? '""' : clip(text, PATH_SHOWN_MAX);
 }
 
 /** `file:line:column: path: what, what to do`. */

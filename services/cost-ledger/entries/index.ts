@@ -1,0 +1,13 @@
+export {
+  CHAIN_START,
+  chainHash,
+  entryOf,
+  PART,
+  planEntries,
+  type BookedAttempt,
+  type BookingPlan,
+  type ChainEnd,
+  type EntryRow,
+  type PricedRecord,
+} from "./plan.ts";
+export { priceRecord, type CheckedRecord } from "./price-record.ts";

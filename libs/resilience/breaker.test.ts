@@ -47,7 +47,7 @@ test("the success rate does not open it while the caller forbids it, failures in
 
 test("a half-open breaker lets one trial through at a time and closes after two successes", () => {
   const { breaker, random } = opened();
-  assert.equal(breaker.admit(3_999), undefined);
+  assert.equal(breaker.admit(4_499), undefined);
   assert.equal(breaker.admit(5_000), "trial");
   assert.equal(breaker.admit(5_001), undefined);
   breaker.on(FAILURE, 5_002, random, false);
@@ -57,18 +57,35 @@ test("a half-open breaker lets one trial through at a time and closes after two 
   assert.deepEqual(breaker.on(SUCCESS, 5_200, random, true), { from: "half_open", to: "closed" });
 });
 
-test("open times double with each failed trial, shortened by at most a fifth, up to the cap", () => {
+test("open times double with each failed trial, within a quarter of the outage, and chance only shortens them", () => {
   const { breaker, random } = opened();
   let nowMs = 0;
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 40; round++) {
     const state = breaker.state(nowMs);
     assert.ok(state.kind === "open");
-    const planned = Math.min(300_000, 5_000 * 2 ** round);
+    const planned = Math.min(300_000, 5_000 * 2 ** round, Math.max(15_000, nowMs / 4));
     const actual = state.untilMs - state.sinceMs;
-    assert.ok(actual <= planned && actual >= planned * 0.8, `${actual} of ${planned}`);
+    assert.ok(actual <= planned && actual >= planned * 0.9, `${actual} of ${planned}`);
     nowMs = state.untilMs;
     assert.equal(breaker.admit(nowMs), "trial");
     breaker.on(FAILURE, nowMs, random, true);
+  }
+  assert.ok(nowMs > 3_600_000, "in the end it asks every five minutes");
+});
+
+test("an outage of a minute takes at most five trials and is over within fifteen seconds of its end, whatever chance says", () => {
+  for (let seed = 0; seed < 200; seed++) {
+    const random = new SeededRandom(seed);
+    const breaker = new CircuitBreaker(OPTIONS, 0);
+    for (let count = 0; count < 5; count++) breaker.on(FAILURE, 300, random);
+    let trials = 0;
+    for (let nowMs = 300; breaker.state(nowMs).kind !== "closed"; nowMs += 50) {
+      if (breaker.admit(nowMs) !== "trial") continue;
+      if (nowMs < 60_000) trials++;
+      breaker.on(nowMs < 60_000 ? FAILURE : SUCCESS, nowMs, random, true);
+      assert.ok(nowMs <= 75_500, String(nowMs));
+    }
+    assert.ok(trials <= 5, String(trials));
   }
 });
 

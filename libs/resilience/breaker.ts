@@ -10,7 +10,7 @@ export interface BreakerOptions {
   readonly windowMs: number;
   /** Attempts the window must hold before its rate means anything. */
   readonly minRequests: number;
-  /** First open time, ms; doubles with each opening. */
+  /** First open time, ms; doubles with each opening, within a quarter of the outage so far (at least 15 s). */
   readonly openMs: number;
   /** Longest open time, ms. */
   readonly maxOpenMs: number;
@@ -61,13 +61,20 @@ const TRIAL_LOST_MS = 60_000;
 const FORGIVE_MS = 60_000;
 
 /** Share of the open time that chance may take off. Downwards only, so that recovery is never later than the plan says. */
-const JITTER = 0.2;
+const JITTER = 0.1;
+
+/**
+ * An open time is never longer than this share of the outage so far, or this, ms: a minute's outage must not cost another
+ * minute, while a backend that is gone for an hour is asked every few minutes.
+ */
+const OUTAGE_SHARE = 0.25;
+const OUTAGE_FLOOR_MS = 15_000;
 
 /** Largest exponent of the open time: beyond it any sensible cap holds anyway. */
 const MAX_DOUBLINGS = 16;
 
 /**
- * A circuit breaker: hard failures in a row, or a success rate below a threshold, open it for an exponentially growing time.
+ * A circuit breaker: hard failures in a row, or a success rate below a threshold, open it for a time that grows.
  * It changes only in `on` and `admit`, as a function of (event, now, chance); it reads no clock and sets no timer.
  */
 export class CircuitBreaker {
@@ -78,6 +85,7 @@ export class CircuitBreaker {
   #failuresInARow = 0;
   #openings = 0;
   #forgivenAtMs: number;
+  #outageSinceMs = 0;
   #state: BreakerState;
 
   constructor(options: BreakerOptions, nowMs: number) {
@@ -187,7 +195,9 @@ export class CircuitBreaker {
 
   #open(cause: "consecutive" | "success_rate" | "trial", nowMs: number, random: Random, retryAfterMs: number): void {
     const { openMs, maxOpenMs } = this.#options;
-    const plannedMs = Math.min(maxOpenMs, openMs * 2 ** Math.min(this.#openings, MAX_DOUBLINGS));
+    if (this.#openings === 0) this.#outageSinceMs = nowMs;
+    const capMs = Math.min(maxOpenMs, Math.max(OUTAGE_FLOOR_MS, OUTAGE_SHARE * (nowMs - this.#outageSinceMs)));
+    const plannedMs = Math.min(capMs, openMs * 2 ** Math.min(this.#openings, MAX_DOUBLINGS));
     const waitMs = Math.max(plannedMs * (1 - JITTER * random.next()), Math.min(retryAfterMs, maxOpenMs));
     this.#openings += 1;
     this.#state = { kind: "open", sinceMs: nowMs, untilMs: nowMs + waitMs, cause };

@@ -59,6 +59,11 @@ export class ConcurrencyLimit {
     this.#fall(DROP_FACTOR, nowMs);
   }
 
+  /** Requests wait inside the backend: it has more than it works on. */
+  onQueue(nowMs: number): void {
+    this.#fall(SLOW_FACTOR, nowMs);
+  }
+
   /** A gap between tokens, ms. */
   onGap(gapMs: number): void {
     this.#gapMs = this.#gapSamples === 0 ? gapMs : this.#gapMs + GAP_WEIGHT * (gapMs - this.#gapMs);

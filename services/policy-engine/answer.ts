@@ -1,0 +1,255 @@
+import { type Candidate, type Decision, MidStream } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { describe, OUT, type Out, paramOf } from "./filter.ts";
+import type { Judge, Judgement } from "./judge.ts";
+import { outputTokens } from "./judge.ts";
+import { STANDING, STANDING_WORDS } from "./pick.ts";
+import { type Denial, deny, type Resolved } from "./resolve.ts";
+import type { PolicySnapshot } from "./snapshot.ts";
+import type { EngineState } from "./state.ts";
+
+/** Candidates in an answer, beside the attempts allowed: more would never be tried. */
+const CANDIDATES_MIN = 8;
+
+/** The adaptive first-token time-out: this many 90th percentiles, and never less than the floor, ms. */
+const FIRST_TOKEN_FACTOR = 3;
+const FIRST_TOKEN_FLOOR_MS = 2_000;
+
+/** Retry-After where nothing better is known, ms. */
+const RETRY_AFTER_MS = 1_000;
+const RETRY_AFTER_MAX_MS = 60_000;
+
+/** Body `priority` for engines that take one: lower goes first. */
+const ENGINE_PRIORITY = { system: 0, interactive: 1, standard: 2, batch: 10 } as const;
+
+const NO_BYTES = new Uint8Array(0);
+const NO_TERMS = {};
+
+/** Terms of one candidate as they are kept with a record, in this order. */
+export const TERMS = ["ttft", "decode", "externality", "swap", "bias", "gate", "ttft_p90", "saved", "output"] as const;
+
+/** Everything answers are built from. */
+export interface AnswerContext {
+  readonly judge: Judge;
+  readonly judgement: Judgement;
+  readonly resolved: Resolved;
+  readonly snapshot: PolicySnapshot;
+  readonly state: EngineState;
+  readonly nowMs: number;
+}
+
+/** A decision without its result. */
+export function decisionOf(
+  engine: string,
+  snapshot: PolicySnapshot,
+  decisionId: string,
+  seed: number,
+  resolved: Resolved | undefined,
+): Decision {
+  const { config } = snapshot;
+  return {
+    $typeName: "signalbox.policy.v1.Decision",
+    decisionId,
+    configVersion: config.configVersion,
+    priceVersion: snapshot.prices.version,
+    engine,
+    model: resolved?.model.name ?? "",
+    requestClass: resolved?.requestClass ?? 0,
+    result: { case: undefined },
+    stale: false,
+    queueMs: 0,
+    decideMs: 0,
+    excluded: [],
+    experiment: "",
+    arm: "",
+    experimentRevision: 0n,
+    midStream: resolved?.model.midStream === "resume" ? MidStream.RESUME : MidStream.ERROR,
+    maxAttempts: resolved === undefined ? 0 : config.resilience.attempts[resolved.class === "system" ? "standard" : resolved.class],
+    deadlineMs: resolved === undefined ? 0 : finiteOrZero(resolved.deadlineMs),
+    requestChange: NO_BYTES,
+    seed,
+    shadowExperiment: "",
+    shadowCandidates: [],
+    ttftTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.ttftTargetMs),
+    tpotTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.tpotTargetMs),
+  };
+}
+
+function finiteOrZero(value: number): number {
+  return Number.isFinite(value) ? value : 0;
+}
+
+/** The chosen candidates, best first; `maxAttempts` of them at the least. */
+export function allowedCandidates(context: AnswerContext, maxAttempts: number): Candidate[] {
+  const { judge, judgement, resolved } = context;
+  const count = Math.min(judgement.ordered, Math.max(CANDIDATES_MIN, maxAttempts));
+  const feasible = countFeasible(judge, judgement.ordered);
+  const candidates: Candidate[] = [];
+  for (let place = 0; place < count; place++) {
+    const at = judge.table.order[place]!;
+    const candidate = candidateAt(context, at);
+    const others = feasible - (isFeasible(judge, at) ? 1 : 0);
+    candidate.firstTokenTimeoutMs = firstTokenTimeoutMs(context, at, others > 0);
+    if (context.snapshot.hardBudgets.has(resolved.request.tenant) && resolved.maxOutputTokens === 0) {
+      candidate.maxOutputTokens = context.snapshot.backends[resolved.model.candidates[at]!]!.config.maxOutputTokens;
+    }
+    candidates.push(candidate);
+  }
+  return candidates;
+}
+
+function countFeasible(judge: Judge, ordered: number): number {
+  let count = 0;
+  for (let place = 0; place < ordered; place++) if (isFeasible(judge, judge.table.order[place]!)) count++;
+  return count;
+}
+
+function isFeasible(judge: Judge, at: number): boolean {
+  return judge.table.feasible[at] === 1 && judge.table.standing[at]! <= STANDING.fresh;
+}
+
+/** The configured time-out is a ceiling; the adaptive one holds only while another candidate can take over. */
+function firstTokenTimeoutMs(context: AnswerContext, at: number, another: boolean): number {
+  const { judge, judgement, resolved, snapshot } = context;
+  const ceiling = snapshot.config.resilience.timeouts.firstTokenMs;
+  const adaptive = Math.max(FIRST_TOKEN_FACTOR * judge.ttftP90Ms[at]!, FIRST_TOKEN_FLOOR_MS);
+  const first = another ? Math.min(ceiling, adaptive) : ceiling;
+  return resolved.request.stream ? first : first + outputTokens(resolved, judgement.lengths.p90) * judge.table.tpotMs[at]!;
+}
+
+/** One candidate with the terms it was judged by. */
+export function candidateAt(context: AnswerContext, at: number): Candidate {
+  const { judge, resolved, snapshot, state } = context;
+  const index = resolved.model.candidates[at]!;
+  const backend = snapshot.backends[index]!;
+  const backendState = state.backends[index]!;
+  const prediction = judge.predictions[at]!;
+  const predicted = judge.out[at] === OUT.none || judge.out[at]! >= OUT.price;
+  return {
+    $typeName: "signalbox.policy.v1.Candidate",
+    backend: backend.name,
+    predictedTtftMs: predicted ? prediction.ttftMs : 0,
+    predictedTpotMs: predicted ? prediction.tpotMs : 0,
+    costNanoUsd: predicted ? BigInt(Math.round(judge.averageNano[at]!)) : 0n,
+    marginalNanoUsd: judge.out[at] === OUT.none ? BigInt(judge.table.marginalNano[at]!) : 0n,
+    queue: backendState.engineQueue,
+    inFlight: backendState.inFlight + backendState.peerInFlight,
+    score: predicted ? prediction.scoreMs : 0,
+    excluded: undefined,
+    firstTokenTimeoutMs: 0,
+    upstreamModel: backend.config.model,
+    provider: backend.config.provider,
+    enginePriority: backend.config.enginePriority ? ENGINE_PRIORITY[resolved.class] : 0,
+    enginePrioritySet: backend.config.enginePriority,
+    hedgeAfterMs: 0,
+    terms: NO_TERMS,
+    maxOutputTokens: 0,
+    standing: STANDING_WORDS[judge.table.standing[at]!]!,
+  };
+}
+
+/** Terms of the first `count` candidates in order, TERMS.length numbers each. */
+export function termsOf(context: AnswerContext, count: number): Float64Array {
+  const { judge, resolved } = context;
+  const terms = new Float64Array(count * TERMS.length);
+  for (let place = 0; place < count; place++) {
+    const at = judge.table.order[place]!;
+    const prediction = judge.predictions[at]!;
+    const base = place * TERMS.length;
+    terms[base] = prediction.ttftMs;
+    terms[base + 1] = prediction.tpotMs * judge.table.outputTokens;
+    terms[base + 2] = prediction.externalityMs;
+    terms[base + 3] = prediction.swapMs;
+    terms[base + 4] = prediction.biasMs;
+    terms[base + 5] = prediction.gateMs;
+    terms[base + 6] = prediction.ttftP90Ms;
+    terms[base + 7] = resolved.inputTokens - prediction.uncachedTokens;
+    terms[base + 8] = judge.table.outputTokens;
+  }
+  return terms;
+}
+
+/** Candidates that were ruled out, each with its reason. */
+export function excludedCandidates(context: AnswerContext): Candidate[] {
+  const { judge, judgement, resolved, snapshot, state, nowMs } = context;
+  const excluded: Candidate[] = [];
+  for (let at = 0; at < judgement.count; at++) {
+    const out = judge.out[at] as Out;
+    if (out === OUT.none) continue;
+    const index = resolved.model.candidates[at]!;
+    const candidate = candidateAt(context, at);
+    const why = describe(out, snapshot.backends[index]!, state.backends[index]!, snapshot, resolved, nowMs);
+    candidate.excluded = { $typeName: "signalbox.policy.v1.Exclusion", requirement: why.requirement, detail: why.detail };
+    excluded.push(candidate);
+  }
+  return excluded;
+}
+
+/** What an empty candidate set means (first empty step), with a reason per backend. */
+export function denialOf(context: AnswerContext, excluded: readonly Candidate[]): Denial {
+  const { judgement, resolved } = context;
+  const list = excluded
+    .map((candidate) => `${candidate.backend}: ${candidate.excluded?.requirement} (${candidate.excluded?.detail})`)
+    .join("; ");
+  const name = resolved.model.name;
+  switch (judgement.step) {
+    case "hard": {
+      const requirement = commonRequirement(excluded);
+      return deny("NO_CAPABLE_BACKEND", `No backend of model '${name}' can serve this request: ${list || "it has no candidates"}`, {
+        param: paramOf(requirement),
+      });
+    }
+    case "rate":
+      return deny("UPSTREAM_RATE_LIMITED", `Every backend of model '${name}' is rate limited: ${list}`, {
+        retryAfterMs: retryAfterMs(context),
+      });
+    case "health":
+      return deny("NO_BACKEND", `No backend of model '${name}' is available: ${list}`, { retryAfterMs: retryAfterMs(context) });
+    case "chosen":
+      throw new Error("a judgement with candidates left is no denial");
+  }
+}
+
+/** The requirement that ruled most candidates out; the first one wins a tie. */
+function commonRequirement(excluded: readonly Candidate[]): string {
+  const counts = new Map<string, number>();
+  let best = "";
+  for (const { excluded: why } of excluded) {
+    if (why === undefined) continue;
+    const count = (counts.get(why.requirement) ?? 0) + 1;
+    counts.set(why.requirement, count);
+    if (count > (counts.get(best) ?? 0)) best = why.requirement;
+  }
+  return best;
+}
+
+/** Soonest moment at which one of them may come back, ms. */
+function retryAfterMs(context: AnswerContext): number {
+  const { judge, judgement, resolved, state, nowMs } = context;
+  let soonest = Number.POSITIVE_INFINITY;
+  for (let at = 0; at < judgement.count; at++) {
+    const backend = state.backends[resolved.model.candidates[at]!]!;
+    if (judge.out[at] === OUT.rateLimit) soonest = Math.min(soonest, backend.rates.waitMs(resolved.inputTokens, nowMs));
+    if (judge.out[at] === OUT.breaker) {
+      const breaker = backend.breaker.state(nowMs);
+      if (breaker.kind === "open") soonest = Math.min(soonest, breaker.untilMs - nowMs);
+    }
+  }
+  if (!Number.isFinite(soonest)) return RETRY_AFTER_MS;
+  return Math.ceil(Math.min(RETRY_AFTER_MAX_MS, Math.max(RETRY_AFTER_MS, soonest)));
+}
+
+/** Sets a denial as the decision's result. */
+export function setDenial(decision: Decision, denial: Denial): Decision {
+  decision.result = {
+    case: "deny",
+    value: {
+      $typeName: "signalbox.policy.v1.Deny",
+      reason: denial.reason,
+      detail: denial.detail,
+      retryAfterMs: denial.retryAfterMs,
+      param: denial.param,
+      code: denial.code,
+    },
+  };
+  return decision;
+}

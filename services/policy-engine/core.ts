@@ -1,0 +1,306 @@
+import type { AttemptReport, DecideRequest, Decision, PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import type { HealthSnapshot } from "#gen/signalbox/health/v1/health_service_pb.ts";
+import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
+import type { Clock, Random } from "#libs/clock/index.ts";
+import type { Config } from "#libs/config/index.ts";
+import { EMPTY_PRICE_INDEX, type PriceIndex } from "#libs/money/index.ts";
+import type { BreakerTransition } from "#libs/resilience/index.ts";
+import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import { Engine, type Evidence, type Verdict } from "./engine.ts";
+import { buildFallback } from "./fallback.ts";
+import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
+import { type HeldRequest, type Holding, Holdings } from "./holdings.ts";
+import type { Moment } from "./judge.ts";
+import { refreshLimit } from "./limits.ts";
+import { EngineMetrics } from "./metrics.ts";
+import { type DecisionRecords, recordOf } from "./records.ts";
+import { type Denial, deny, isDenial, resolve, type Resolved } from "./resolve.ts";
+import { type Attempted, Scheduler, type Waiter } from "./scheduler.ts";
+import { compileSnapshot, type PolicySnapshot } from "./snapshot.ts";
+import { type BackendState, EngineState } from "./state.ts";
+
+/** Seeds are 32 bits. */
+const SEEDS = 2 ** 32;
+
+/** What the core is built from. */
+export interface CoreDeps {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly engineId: string;
+  readonly records: DecisionRecords;
+}
+
+/** Whose requests these are; what one holds is released together. */
+export interface Holder {
+  readonly holdings: Map<string, Holding>;
+  readonly waiters: Map<string, Waiter>;
+}
+
+/** A decision, or a wait for one. */
+export type Answer = { readonly decision: Decision } | { readonly waiter: Waiter; readonly promise: Promise<Decision> };
+
+/** The engine without its transports: snapshot, state, decisions, reservations, the queue. Single-threaded and free of I/O. */
+export class Core {
+  readonly state: EngineState;
+  readonly scheduler: Scheduler;
+  readonly #deps: CoreDeps;
+  readonly #engine: Engine;
+  readonly #holdings: Holdings;
+  readonly #metrics: EngineMetrics;
+  readonly #deliver = new WeakMap<Waiter, { readonly holder: Holder; readonly settle: (decision: Decision) => void }>();
+  #snapshot: PolicySnapshot;
+  #control: ControlState | undefined;
+  #fallback: PolicyFallback;
+  #fallbackStale = false;
+
+  constructor(deps: CoreDeps) {
+    this.#deps = deps;
+    const nowMs = deps.clock.monotonicMs();
+    this.#snapshot = compileSnapshot(deps.config, undefined, EMPTY_PRICE_INDEX);
+    this.state = new EngineState(this.#snapshot, nowMs);
+    this.#engine = new Engine(deps.engineId);
+    this.scheduler = new Scheduler(deps.config.classes, nowMs);
+    this.#holdings = new Holdings(this.#snapshot, this.state, deps.random, {
+      onRelease: () => this.pump(),
+      onBreaker: (backend, transition) => this.#onBreaker(backend, transition),
+      onAnswer: (holding, tokens) => this.state.lengths.learn(holding.tenant, holding.templateHash, holding.model, tokens, this.#monoMs()),
+    });
+    this.#metrics = new EngineMetrics(deps.metrics, this.state, this.scheduler, () => deps.clock.monotonicMs());
+    this.#fallback = buildFallback(this.#engine, this.#snapshot, this.state, this.#now());
+  }
+
+  get snapshot(): PolicySnapshot {
+    return this.#snapshot;
+  }
+
+  /** Revision of the control state in force; 0 = none yet. */
+  get controlRevision(): bigint {
+    return this.#control?.revision ?? 0n;
+  }
+
+  /** Whether a price book has arrived. */
+  get hasPrices(): boolean {
+    return this.#snapshot.prices.version !== "";
+  }
+
+  /** The fallback as of the last refresh. */
+  get fallback(): PolicyFallback {
+    return this.#fallback;
+  }
+
+  /** Decides at once where it can; otherwise the request waits. */
+  decide(holder: Holder, request: DecideRequest): Answer {
+    const startedMs = this.#monoMs();
+    const resolved = resolve(request, this.#snapshot);
+    if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
+    if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#wait(holder, resolved, startedMs);
+    const verdict = this.#look(resolved);
+    return verdict.kind === "wait"
+      ? this.#wait(holder, resolved, startedMs)
+      : { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
+  }
+
+  /** Decides without waiting, reserving or keeping a record. */
+  dryRun(request: DecideRequest): DecisionRecord | undefined {
+    const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false };
+    const verdict = this.#engine.decide(request, this.#snapshot, this.state, this.#now(), options);
+    return verdict.kind === "decided" ? recordOf(verdict.evidence, []) : undefined;
+  }
+
+  /** Withdraws a waiting request; it is answered with CANCELED so that nobody hangs. */
+  cancel(holder: Holder, decisionId: string): void {
+    const waiter = holder.waiters.get(decisionId);
+    if (waiter === undefined || waiter.settled) return;
+    this.scheduler.cancel(waiter);
+    waiter.refuse(deny("CANCELED", "The request was withdrawn"));
+  }
+
+  /** Takes in a report. */
+  report(holder: Holder, report: AttemptReport): void {
+    const nowMs = this.#monoMs();
+    const holding = holder.holdings.get(report.decisionId);
+    this.#holdings.report(holding, report, nowMs);
+    if (report.event.case === "requestDone") holder.holdings.delete(report.decisionId);
+    if (report.event.case === "ended" && report.event.value.responseId !== "")
+      this.#deps.records.link(report.decisionId, report.event.value.responseId);
+  }
+
+  /** Releases everything of a holder. */
+  release(holder: Holder): void {
+    for (const id of holder.waiters.keys()) this.cancel(holder, id);
+    for (const holding of holder.holdings.values()) this.#holdings.releaseAll(holding, this.#monoMs());
+    holder.holdings.clear();
+  }
+
+  /** Dispatches who can go. */
+  pump(): void {
+    if (this.scheduler.size > 0) this.scheduler.pump(this.#monoMs(), (waiter) => this.#attempt(waiter));
+  }
+
+  /** New configuration; throws and keeps the old one when a rule does not compile. */
+  setConfig(config: Config): void {
+    this.#swap(compileSnapshot(config, this.#control, this.#snapshot.prices));
+    this.scheduler.configure(config.classes);
+  }
+
+  /** New control state; an older one is ignored. */
+  setControl(control: ControlState): void {
+    if (this.#control !== undefined && control.revision <= this.#control.revision) return;
+    this.#control = control;
+    this.#swap(compileSnapshot(this.#snapshot.config, control, this.#snapshot.prices));
+  }
+
+  /** New prices. */
+  setPrices(prices: PriceIndex): void {
+    if (prices.version === this.#snapshot.prices.version) return;
+    this.#swap({ ...this.#snapshot, prices });
+  }
+
+  /** News of the health monitor. */
+  setHealth(health: HealthSnapshot): void {
+    const news = applyHealth(this.state, health, this.#monoMs(), this.#deps.clock.now());
+    for (const backend of news.revived) {
+      const transition = backend.breaker.on({ kind: "live" }, this.#monoMs(), this.#deps.random);
+      if (transition !== undefined) this.#onBreaker(backend, transition);
+    }
+    if (!news.changed) return;
+    this.#fallbackStale = true;
+    this.pump();
+  }
+
+  /** Four times a second: limits, waiting requests as news, old reservations, whoever can go now. */
+  tick(holders: Iterable<Holder>): void {
+    const nowMs = this.#monoMs();
+    this.#holdings.sweep(nowMs);
+    for (const { holdings } of holders) {
+      for (const [id, holding] of holdings) {
+        if (!this.#holdings.isForgotten(holding, nowMs)) continue;
+        this.#holdings.releaseAll(holding, nowMs);
+        holdings.delete(id);
+      }
+    }
+    forgetStaleGauges(this.state, nowMs);
+    for (const backend of this.#snapshot.backends) {
+      refreshLimit(backend, this.state.backends[backend.index]!, this.#snapshot.paceTargets[backend.index]!, nowMs);
+    }
+    this.pump();
+  }
+
+  /** Rebuilds the fallback if something it shows has changed; returns it then. */
+  refreshFallback(): PolicyFallback | undefined {
+    if (!this.#fallbackStale) return undefined;
+    this.#fallbackStale = false;
+    this.#fallback = buildFallback(this.#engine, this.#snapshot, this.state, this.#now());
+    return this.#fallback;
+  }
+
+  #swap(snapshot: PolicySnapshot): void {
+    this.#snapshot = snapshot;
+    this.state.rebind(snapshot, this.#monoMs());
+    this.#holdings.rebind(snapshot);
+    this.#fallbackStale = true;
+    this.pump();
+  }
+
+  #monoMs(): number {
+    return this.#deps.clock.monotonicMs();
+  }
+
+  #now(): Moment {
+    return { monoMs: this.#deps.clock.monotonicMs(), wallMs: this.#deps.clock.now() };
+  }
+
+  #look(resolved: Resolved): Verdict {
+    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true };
+    return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
+  }
+
+  #wait(holder: Holder, resolved: Resolved, startedMs: number): Answer {
+    const id = resolved.request.decisionId;
+    const { promise, resolve: settle } = Promise.withResolvers<Decision>();
+    const refuse = (denial: Denial): void => {
+      holder.waiters.delete(id);
+      settle(this.#refusal(resolved.request, denial, this.#monoMs(), this.#monoMs() - startedMs));
+    };
+    const waiter = this.scheduler.enqueue(resolved, startedMs, refuse);
+    if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
+    holder.waiters.set(id, waiter);
+    this.#deliver.set(waiter, { holder, settle });
+    return { waiter, promise };
+  }
+
+  #attempt(waiter: Waiter): Attempted {
+    const startedMs = this.#monoMs();
+    const resolved = waiter.resolved.snapshot === this.#snapshot ? waiter.resolved : resolve(waiter.resolved.request, this.#snapshot);
+    if (isDenial(resolved)) {
+      waiter.refuse(resolved);
+      return "settled";
+    }
+    const verdict = this.#look(resolved);
+    if (verdict.kind === "wait") return "blocked";
+    const { holder, settle } = this.#deliver.get(waiter)!;
+    holder.waiters.delete(resolved.request.decisionId);
+    settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));
+    return "settled";
+  }
+
+  #finish(
+    holder: Holder,
+    verdict: Verdict & { readonly kind: "decided" },
+    resolved: Resolved,
+    startedMs: number,
+    queueMs: number,
+  ): Decision {
+    const { evidence, reservation } = verdict;
+    const { decision } = evidence;
+    const nowMs = this.#monoMs();
+    if (reservation !== undefined) {
+      const { request } = resolved;
+      const held = holder.holdings.get(request.decisionId);
+      if (held !== undefined) this.#holdings.reserveAgain(held, reservation, nowMs);
+      else holder.holdings.set(request.decisionId, this.#holdings.reserve(heldOf(resolved), reservation, nowMs));
+    }
+    decision.queueMs = queueMs;
+    if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
+    decision.decideMs = this.#monoMs() - startedMs;
+    this.#keep(evidence);
+    return decision;
+  }
+
+  #refusal(request: DecideRequest, denial: Denial, startedMs: number, queueMs: number): Decision {
+    const evidence = this.#engine.refuse(request, this.#snapshot, denial, this.#deps.clock.now());
+    evidence.decision.queueMs = queueMs;
+    evidence.decision.decideMs = this.#monoMs() - startedMs;
+    this.#keep(evidence);
+    return evidence.decision;
+  }
+
+  #keep(evidence: Evidence): void {
+    this.#metrics.decided(evidence.decision, evidence.decision.decideMs, evidence.decision.queueMs);
+    const { share } = this.#snapshot.config.telemetry.decisions;
+    if (share >= 1 || this.#deps.random.next() < share) this.#deps.records.keep(evidence);
+  }
+
+  #onBreaker(backend: BackendState, transition: BreakerTransition): void {
+    this.#deps.logger.info({ backend: backend.name, from: transition.from, to: transition.to }, "breaker changed");
+    this.#fallbackStale = true;
+    this.pump();
+  }
+}
+
+function heldOf(resolved: Resolved): HeldRequest {
+  const { request } = resolved;
+  return {
+    decisionId: request.decisionId,
+    requestId: request.requestId,
+    model: resolved.model.name,
+    tenant: request.tenant,
+    templateHash: request.templateHash,
+    stream: request.stream,
+    inputTokens: request.inputTokens,
+  };
+}

@@ -1,0 +1,117 @@
+import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCandidates, setDenial, termsOf } from "./answer.ts";
+import { Judge, type Moment } from "./judge.ts";
+import type { TtftBasis } from "./learn.ts";
+import { type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
+import type { PolicySnapshot } from "./snapshot.ts";
+import type { BackendState, EngineState } from "./state.ts";
+
+/** What a decision was made from, kept for its record. */
+export interface Evidence {
+  readonly request: DecideRequest;
+  readonly decision: Decision;
+  /** Ruled-out candidates with their reasons. */
+  readonly excluded: readonly Candidate[];
+  /** TERMS of the allowed candidates, in their order. */
+  readonly terms: Float64Array;
+  readonly decidedAtMs: number;
+}
+
+/** What an allowed request takes up at its first candidate. */
+export interface Reservation {
+  readonly backend: BackendState;
+  readonly index: number;
+  readonly inputTokens: number;
+  readonly uncachedTokens: number;
+  readonly predictedTtftMs: number;
+}
+
+/** The outcome of one look at a request. */
+export type Verdict =
+  | { readonly kind: "decided"; readonly evidence: Evidence; readonly reservation: Reservation | undefined }
+  | { readonly kind: "wait"; readonly resolved: Resolved };
+
+/** How a request is looked at. */
+export interface DecideOptions {
+  /** All the chance there is in it. */
+  readonly seed: number;
+  /** Whether to list the ruled-out candidates and the terms in the answer. */
+  readonly explain: boolean;
+  /** False for dry runs: they neither wait nor explore. */
+  readonly live: boolean;
+}
+
+const NO_TERMS = new Float64Array(0);
+
+/** Makes decisions: filter, predict, pick over (request, snapshot, state, now, seed). Keeps nothing but scratch memory. */
+export class Engine {
+  readonly #id: string;
+  readonly #judge = new Judge();
+
+  constructor(id: string) {
+    this.#id = id;
+  }
+
+  /** Decides on a request. Changes nothing in `state`: the caller reserves what the verdict names. */
+  decide(request: DecideRequest, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
+    const resolved = resolve(request, snapshot);
+    if (!isDenial(resolved)) return this.decideResolved(resolved, snapshot, state, now, options);
+    return decided(this.refuse(request, snapshot, resolved, now.wallMs), undefined);
+  }
+
+  /** The decision that carries a denial found elsewhere. */
+  refuse(request: DecideRequest, snapshot: PolicySnapshot, denial: Denial, wallMs: number): Evidence {
+    const decision = setDenial(decisionOf(this.#id, snapshot, request.decisionId, 0, undefined), denial);
+    return { request, decision, excluded: [], terms: NO_TERMS, decidedAtMs: wallMs };
+  }
+
+  /** The same for a request resolved before, as when it waited. */
+  decideResolved(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
+    const judgement = this.#judge.judge(resolved, snapshot, state, now, options.seed, options.live);
+    if (judgement.mustWait && options.live) return { kind: "wait", resolved };
+    const context: AnswerContext = { judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs };
+    const { request } = resolved;
+    const decision = decisionOf(this.#id, snapshot, request.decisionId, options.seed, resolved);
+    const excluded = excludedCandidates(context);
+    if (judgement.ordered === 0) {
+      decision.excluded = excluded;
+      setDenial(decision, denialOf(context, excluded));
+      return decided({ request, decision, excluded, terms: NO_TERMS, decidedAtMs: now.wallMs }, undefined);
+    }
+    const candidates = allowedCandidates(context, options.explain ? Number.POSITIVE_INFINITY : decision.maxAttempts);
+    decision.result = { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates } };
+    if (options.explain) decision.excluded = excluded;
+    const evidence = { request, decision, excluded, terms: termsOf(context, candidates.length), decidedAtMs: now.wallMs };
+    return decided(evidence, this.#reservation(context));
+  }
+
+  #reservation(context: AnswerContext): Reservation {
+    const { judge, resolved, state } = context;
+    const at = judge.table.order[0]!;
+    const index = resolved.model.candidates[at]!;
+    const prediction = judge.predictions[at]!;
+    return {
+      backend: state.backends[index]!,
+      index,
+      inputTokens: resolved.inputTokens,
+      uncachedTokens: prediction.uncachedTokens,
+      predictedTtftMs: prediction.ttftMs,
+    };
+  }
+}
+
+function decided(evidence: Evidence, reservation: Reservation | undefined): Verdict & { readonly kind: "decided" } {
+  return { kind: "decided", evidence, reservation };
+}
+
+/** What is ahead of a request about to be sent to `backend`. */
+export function basisOf(backend: BackendState, inputTokens: number, uncachedTokens: number, predictedTtftMs: number): TtftBasis {
+  return {
+    prefillAhead: backend.prefillTokens + backend.peerPrefillTokens,
+    uncachedTokens,
+    inputTokens,
+    load: backend.load,
+    context: backend.contextTokens + backend.peerContextTokens,
+    predictedTtftMs,
+  };
+}

@@ -1,0 +1,102 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { HealthSnapshotSchema } from "#gen/signalbox/health/v1/health_service_pb.ts";
+import { PriceBookSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { EventBus, Subscription } from "#libs/bus/bus.ts";
+import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
+import type { Clock, Timer } from "#libs/clock/index.ts";
+import { compilePriceBook } from "#libs/money/index.ts";
+import type { ControlPeer, LedgerPeer, PriceBook } from "#libs/peers/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import type { Core } from "./core.ts";
+import type { LoadExchange } from "./load-exchange.ts";
+
+/** Control state is asked for this often: the bus may be silent or away, ms. */
+const POLL_MS = 2_000;
+
+/** A changed load vector goes out at most this often, ms. */
+const LOAD_MS = 50;
+
+/** What the feeds read from and write to. */
+export interface FeedDeps {
+  readonly bus: EventBus;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly ledger: LedgerPeer;
+  readonly control: ControlPeer;
+  readonly engineId: string;
+}
+
+/** Everything that reaches the engine from outside the decide streams: control state, prices, health, the loads of other engines. */
+export class Feeds {
+  readonly #deps: FeedDeps;
+  readonly #core: Core;
+  readonly #loads: LoadExchange;
+  readonly #subscriptions: Subscription[] = [];
+  readonly #timers: Timer[] = [];
+  #polling = false;
+
+  constructor(deps: FeedDeps, core: Core, loads: LoadExchange) {
+    this.#deps = deps;
+    this.#core = core;
+    this.#loads = loads;
+  }
+
+  /** Subscribes and polls once; resolves when the first answers are in or failed. */
+  async start(): Promise<void> {
+    const { clock } = this.#deps;
+    this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#core.setControl(fromBinary(ControlStateSchema, payload)));
+    this.#subscribe(SUBJECTS.pricePublished, (payload) => this.#setPrices(fromBinary(PriceBookSchema, payload)));
+    this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#core.setHealth(fromBinary(HealthSnapshotSchema, payload)));
+    this.#subscribe(`${SUBJECTS.loadPublished}.*`, (payload) => this.#loads.receive(payload, clock.monotonicMs()));
+    this.#timers.push(clock.every(LOAD_MS, () => this.#exchangeLoads()));
+    this.#timers.push(clock.every(POLL_MS, () => void this.#poll()));
+    await this.#poll();
+  }
+
+  /** Ends everything. */
+  stop(): void {
+    for (const subscription of this.#subscriptions.splice(0)) subscription.close();
+    for (const timer of this.#timers.splice(0)) timer.cancel();
+  }
+
+  #subscribe(subject: string, take: (payload: Uint8Array) => void): void {
+    const subscription = this.#deps.bus.subscribe(subject, ({ payload }) => {
+      try {
+        take(payload);
+      } catch (cause) {
+        this.#deps.logger.warn({ subject, err: cause }, "unusable message on the bus");
+      }
+    });
+    this.#subscriptions.push(subscription);
+  }
+
+  #setPrices(book: PriceBook): void {
+    this.#core.setPrices(compilePriceBook(book));
+  }
+
+  #exchangeLoads(): void {
+    const { bus, clock, engineId } = this.#deps;
+    const nowMs = clock.monotonicMs();
+    const outgoing = this.#loads.outgoing(nowMs);
+    if (outgoing !== undefined) bus.publish(subjectOf(SUBJECTS.loadPublished, engineId), outgoing);
+    if (this.#loads.peers > 0) this.#loads.refresh(nowMs);
+  }
+
+  async #poll(): Promise<void> {
+    if (this.#polling) return;
+    this.#polling = true;
+    try {
+      const [control, prices] = await Promise.allSettled([
+        this.#deps.control.state(this.#core.controlRevision),
+        this.#core.hasPrices ? Promise.resolve(undefined) : this.#deps.ledger.priceBook(),
+      ]);
+      if (control.status === "fulfilled" && control.value !== undefined) this.#core.setControl(control.value);
+      if (prices.status === "fulfilled" && prices.value !== undefined) this.#setPrices(prices.value);
+    } catch (cause) {
+      this.#deps.logger.warn({ err: cause }, "unusable control state or price book");
+    } finally {
+      this.#polling = false;
+    }
+  }
+}

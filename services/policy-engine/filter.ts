@@ -1,0 +1,153 @@
+import { fitsContext, missingFrom } from "#libs/capability/index.ts";
+import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "./rules.ts";
+import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
+import type { BackendState } from "./state.ts";
+
+/** Why a candidate is out. The order is the order of judging: the first step that leaves nobody names the denial. */
+export const OUT = {
+  none: 0,
+  capability: 1,
+  context: 2,
+  label: 3,
+  rule: 4,
+  price: 5,
+  cost: 6,
+  rateLimit: 7,
+  tried: 8,
+  drain: 9,
+  breaker: 10,
+  trial: 11,
+  ejected: 12,
+} as const;
+
+/** One value of OUT. */
+export type Out = (typeof OUT)[keyof typeof OUT];
+
+/** What the hard constraints look at, besides the backend. */
+export interface HardNeeds {
+  /** Capability bits. */
+  readonly needs: number;
+  readonly inputTokens: number;
+  readonly maxOutputTokens: number;
+  /** The first rule that applies. */
+  readonly rule: CompiledRule | undefined;
+}
+
+/** Constraints that hold whatever the load: capability, context, rules. Precomputed masks and arrays, nothing allocated. */
+export function judgeHard(snapshot: PolicySnapshot, index: number, needs: HardNeeds): Out {
+  if ((needs.needs & ~snapshot.masks[index]!) !== 0) return OUT.capability;
+  if (!fitsContext(needs.inputTokens, needs.maxOutputTokens, snapshot.contexts[index]!)) return OUT.context;
+  if (needs.rule !== undefined) {
+    const verdict = needs.rule.verdicts[index]!;
+    if (verdict === RULE_LABEL) return OUT.label;
+    if (verdict === RULE_EXCLUDED) return OUT.rule;
+  }
+  return OUT.none;
+}
+
+/** The provider's own limits: Retry-After, what its headers left, the configured rates. */
+export function judgeRate(state: BackendState, tokens: number, nowMs: number): Out {
+  return state.rates.waitMs(tokens, nowMs) > 0 ? OUT.rateLimit : OUT.none;
+}
+
+/** A health report older than this says nothing any more, ms. */
+const HEALTH_STALE_MS = 10_000;
+
+/** Engines that must hold a breaker open before one that does not believes them: one may be cut off by itself. */
+const PEERS_AGREEING = 2;
+
+/** Whether the backend may be used now: not tried, not drained, breaker closed or a trial free, not ejected by agreement. */
+export function judgeHealth(snapshot: PolicySnapshot, state: BackendState, index: number, tried: boolean, nowMs: number): Out {
+  if (tried) return OUT.tried;
+  if (snapshot.drained[index] === 1) return OUT.drain;
+  const breaker = state.breaker.state(nowMs);
+  if (breaker.kind === "open") return OUT.breaker;
+  if (breaker.kind === "half_open") return breaker.trialSinceMs === undefined ? OUT.none : OUT.trial;
+  if (state.ejected && nowMs - state.healthAtMs < HEALTH_STALE_MS) return OUT.ejected;
+  if (state.peerBreakersOpen >= PEERS_AGREEING) return OUT.ejected;
+  return OUT.none;
+}
+
+/** Requirement and one line for a person. Only called for answers, never while judging. */
+export function describe(
+  out: Out,
+  backend: CompiledBackend,
+  state: BackendState,
+  snapshot: PolicySnapshot,
+  needs: HardNeeds,
+  nowMs: number,
+): { readonly requirement: string; readonly detail: string } {
+  switch (out) {
+    case OUT.capability: {
+      const missing = missingFrom(needs.needs, snapshot.masks[backend.index]!);
+      return { requirement: missing[0] ?? "capability", detail: `lacks ${missing.join(", ")}` };
+    }
+    case OUT.context:
+      return { requirement: "context", detail: contextDetail(backend, needs) };
+    case OUT.label:
+      return { requirement: needs.rule?.requirement ?? "rule", detail: `rule ${needs.rule?.name ?? ""} requires other labels` };
+    case OUT.rule:
+      return { requirement: "rule", detail: `excluded by rule ${needs.rule?.name ?? ""}` };
+    case OUT.price:
+      return { requirement: "price", detail: "has no price, and prices.on_unknown is reject" };
+    case OUT.cost:
+      return { requirement: "cost", detail: "would cost more than the request allows" };
+    case OUT.rateLimit:
+      return {
+        requirement: "rate_limit",
+        detail: `the provider's limit is used up for ${seconds(state.rates.waitMs(needs.inputTokens, nowMs))}`,
+      };
+    case OUT.tried:
+      return { requirement: "tried", detail: "failed earlier in this request" };
+    case OUT.drain:
+      return { requirement: "drain", detail: "drained" };
+    case OUT.breaker: {
+      const breaker = state.breaker.state(nowMs);
+      const leftMs = breaker.kind === "open" ? breaker.untilMs - nowMs : 0;
+      return { requirement: "health", detail: `breaker open for ${seconds(leftMs)}` };
+    }
+    case OUT.trial:
+      return { requirement: "health", detail: "breaker half open, its trial is under way" };
+    case OUT.ejected:
+      return { requirement: "health", detail: state.healthReason === "" ? "ejected" : `ejected: ${state.healthReason}` };
+    case OUT.none:
+      return { requirement: "", detail: "" };
+  }
+}
+
+function contextDetail(backend: CompiledBackend, needs: HardNeeds): string {
+  const wanted = `${needs.inputTokens} prompt tokens and ${needs.maxOutputTokens} for the answer`;
+  return `${wanted} do not fit its ${backend.config.contextTokens}`;
+}
+
+function seconds(ms: number): string {
+  return `${Math.max(0.1, Math.ceil(ms / 100) / 10)} s more`;
+}
+
+/** The parameter at fault when a requirement rules everyone out; empty = none. */
+export function paramOf(requirement: string): string {
+  switch (requirement) {
+    case "tools":
+    case "n":
+    case "logprobs":
+      return requirement;
+    case "parallel_tools":
+      return "parallel_tool_calls";
+    case "json_schema":
+    case "json_object":
+      return "response_format";
+    case "reasoning":
+      return "reasoning_effort";
+    case "vision":
+    case "audio":
+    case "pdf":
+    case "context":
+    case "prefill":
+      return "messages";
+    case "embeddings":
+    case "completions":
+      return "model";
+    default:
+      return "";
+  }
+}

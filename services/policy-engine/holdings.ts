@@ -1,0 +1,300 @@
+import { type AttemptEnded, type AttemptReport, Outcome, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Random } from "#libs/clock/index.ts";
+import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
+import { basisOf, type Reservation } from "./engine.ts";
+import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
+import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
+import type { BackendState, EngineState } from "./state.ts";
+
+/** A request of which nothing runs and nothing is heard is given up after this, ms: its ingress forgot it. */
+const UNSTARTED_MAX_MS = 30_000;
+
+/** An attempt that never ended is given up after this, ms: longer than any answer, shorter than a leak that hurts. */
+const ATTEMPT_MAX_MS = 3_600_000;
+
+/** What one attempt (or the reservation for it) takes up at a backend. */
+interface Hold {
+  readonly backend: BackendState;
+  readonly compiled: CompiledBackend;
+  readonly sinceMs: number;
+  readonly basis: TtftBasis;
+  trial: boolean;
+  prefillTokens: number;
+  contextTokens: number;
+  outputTokens: number;
+  gapSeen: boolean;
+}
+
+/** One decided request. */
+export interface Holding {
+  readonly decisionId: string;
+  readonly requestId: string;
+  readonly model: string;
+  readonly tenant: string;
+  readonly templateHash: string;
+  readonly stream: boolean;
+  readonly inputTokens: number;
+  readonly uncachedTokens: number;
+  /** When it was last heard of, ms. */
+  touchedMs: number;
+  /** Room kept for the first attempt until it starts. */
+  reserved: Hold | undefined;
+  readonly attempts: Map<string, Hold>;
+}
+
+/** What the rest of the engine wants to hear of. */
+export interface HoldingsListener {
+  /** Room came free at a backend. */
+  onRelease(backend: BackendState): void;
+  /** A breaker changed its state. */
+  onBreaker(backend: BackendState, transition: BreakerTransition): void;
+  /** An answer's length is known. */
+  onAnswer(holding: Holding, outputTokens: number): void;
+}
+
+/** Features of a request that its holding keeps. */
+export type HeldRequest = Omit<Holding, "reserved" | "attempts" | "uncachedTokens" | "touchedMs">;
+
+/**
+ * What decided requests take up, and what their reports teach. Everything reserved here is given back by the attempt's end, the
+ * request's end, the session's end or, at last, by age.
+ */
+export class Holdings {
+  readonly #state: EngineState;
+  readonly #listener: HoldingsListener;
+  readonly #random: Random;
+  readonly #live = new Set<Hold>();
+  #snapshot: PolicySnapshot;
+
+  constructor(snapshot: PolicySnapshot, state: EngineState, random: Random, listener: HoldingsListener) {
+    this.#snapshot = snapshot;
+    this.#state = state;
+    this.#random = random;
+    this.#listener = listener;
+  }
+
+  /** Follows a new snapshot. */
+  rebind(snapshot: PolicySnapshot): void {
+    this.#snapshot = snapshot;
+  }
+
+  /** Takes up room for an allowed request. */
+  reserve(request: HeldRequest, reservation: Reservation, nowMs: number): Holding {
+    const holding: Holding = {
+      ...request,
+      uncachedTokens: reservation.uncachedTokens,
+      touchedMs: nowMs,
+      reserved: undefined,
+      attempts: new Map(),
+    };
+    holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
+    return holding;
+  }
+
+  /** Takes up room for another decision on a request that is held already: its candidates were spent. */
+  reserveAgain(holding: Holding, reservation: Reservation, nowMs: number): void {
+    if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
+    holding.touchedMs = nowMs;
+    holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
+  }
+
+  /** Takes in a report. `holding` is undefined when the request is not known here (any more): then only what the end says is learned. */
+  report(holding: Holding | undefined, report: AttemptReport, nowMs: number): void {
+    const { event } = report;
+    if (holding !== undefined) holding.touchedMs = nowMs;
+    switch (event.case) {
+      case "started":
+        if (holding !== undefined) this.#start(holding, report, nowMs);
+        break;
+      case "firstToken":
+        this.#firstToken(holding, report.attemptId, event.value.ttftMs, nowMs);
+        break;
+      case "gap":
+        this.#gap(holding?.attempts.get(report.attemptId), event.value.gapMs, event.value.outputTokens, nowMs);
+        break;
+      case "ended":
+        this.#end(holding, report, event.value, nowMs);
+        break;
+      case "requestDone":
+        if (holding !== undefined) this.releaseAll(holding, nowMs);
+        break;
+      case undefined:
+        break;
+    }
+  }
+
+  /** Gives back everything a request holds. */
+  releaseAll(holding: Holding, nowMs: number): void {
+    if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
+    holding.reserved = undefined;
+    for (const hold of holding.attempts.values()) this.#release(hold, nowMs);
+    holding.attempts.clear();
+  }
+
+  /** Learns from requests that wait for their first token, and gives back what is too old. To be called a few times a second. */
+  sweep(nowMs: number): void {
+    for (const hold of this.#live) {
+      const ageMs = nowMs - hold.sinceMs;
+      if (hold.prefillTokens > 0) learnCensored(hold.compiled, hold.backend, hold.basis, ageMs, nowMs);
+      if (ageMs > ATTEMPT_MAX_MS) this.#release(hold, nowMs);
+    }
+  }
+
+  /** Whether nothing was heard of a request for too long although nothing of it runs: the caller then releases it. */
+  isForgotten(holding: Holding, nowMs: number): boolean {
+    return holding.attempts.size === 0 && nowMs - holding.touchedMs > UNSTARTED_MAX_MS;
+  }
+
+  #take(holding: Holding, backend: BackendState, predictedTtftMs: number, nowMs: number): Hold {
+    if (backend.breaker.state(nowMs).kind === "open") this.#tell(backend, LIVE, false, nowMs);
+    const trial = backend.breaker.admit(nowMs) === "trial";
+    const basis = basisOf(backend, holding.inputTokens, holding.uncachedTokens, predictedTtftMs);
+    const hold: Hold = {
+      backend,
+      compiled: this.#compiledOf(backend),
+      sinceMs: nowMs,
+      basis,
+      trial,
+      prefillTokens: holding.stream ? holding.uncachedTokens : 0,
+      contextTokens: holding.inputTokens,
+      outputTokens: 0,
+      gapSeen: false,
+    };
+    backend.inFlight += 1;
+    if (backend.inFlight > backend.inFlightPeak) backend.inFlightPeak = backend.inFlight;
+    backend.prefillTokens += hold.prefillTokens;
+    backend.contextTokens += hold.contextTokens;
+    backend.rates.take(holding.inputTokens, nowMs);
+    learnDispatch(backend, holding.uncachedTokens, holding.inputTokens, nowMs);
+    this.#live.add(hold);
+    return hold;
+  }
+
+  #compiledOf(backend: BackendState): CompiledBackend {
+    const index = this.#snapshot.indexOf.get(backend.name);
+    return this.#snapshot.backends[index ?? 0]!;
+  }
+
+  #release(hold: Hold, nowMs: number): void {
+    if (!this.#live.delete(hold)) return;
+    const { backend } = hold;
+    backend.inFlight -= 1;
+    backend.prefillTokens = Math.max(0, backend.prefillTokens - hold.prefillTokens);
+    backend.contextTokens = Math.max(0, backend.contextTokens - hold.contextTokens);
+    hold.prefillTokens = 0;
+    if (hold.trial) this.#tell(backend, { kind: "neutral" }, true, nowMs);
+    this.#listener.onRelease(backend);
+  }
+
+  #start(holding: Holding, report: AttemptReport, nowMs: number): void {
+    const reserved = holding.reserved;
+    holding.reserved = undefined;
+    if (reserved !== undefined && reserved.backend.name === report.backend) {
+      holding.attempts.set(report.attemptId, reserved);
+      return;
+    }
+    if (reserved !== undefined) this.#release(reserved, nowMs);
+    const backend = this.#state.byName(report.backend);
+    if (backend !== undefined && !holding.attempts.has(report.attemptId))
+      holding.attempts.set(report.attemptId, this.#take(holding, backend, 0, nowMs));
+  }
+
+  #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {
+    const hold = holding?.attempts.get(attemptId);
+    if (holding === undefined || hold === undefined || !this.#live.has(hold)) return;
+    hold.backend.prefillTokens = Math.max(0, hold.backend.prefillTokens - hold.prefillTokens);
+    hold.prefillTokens = 0;
+    if (holding.stream) learnTtft(hold.compiled, hold.backend, hold.basis, ttftMs, nowMs);
+  }
+
+  #gap(hold: Hold | undefined, gapMs: number, outputTokens: number, nowMs: number): void {
+    if (hold === undefined || !this.#live.has(hold)) return;
+    const more = Math.max(0, outputTokens - hold.outputTokens);
+    hold.outputTokens += more;
+    hold.contextTokens += more;
+    hold.backend.contextTokens += more;
+    hold.gapSeen = true;
+    learnGap(hold.compiled, hold.backend, gapMs, nowMs);
+  }
+
+  #end(holding: Holding | undefined, report: AttemptReport, ended: AttemptEnded, nowMs: number): void {
+    const backend = this.#state.byName(report.backend);
+    const hold = holding?.attempts.get(report.attemptId);
+    if (backend !== undefined) this.#learnEnd(backend, holding, hold, ended, nowMs);
+    if (holding === undefined || hold === undefined) return;
+    holding.attempts.delete(report.attemptId);
+    this.#release(hold, nowMs);
+  }
+
+  #learnEnd(backend: BackendState, holding: Holding | undefined, hold: Hold | undefined, ended: AttemptEnded, nowMs: number): void {
+    const event = breakerEvent(ended);
+    const trial = hold?.trial ?? false;
+    this.#tell(backend, event, trial, nowMs);
+    if (hold !== undefined) hold.trial = false;
+    if (ended.rateLimit !== undefined) backend.rates.observe(ended.rateLimit satisfies RateLimitState, nowMs);
+    switch (event.kind) {
+      case "success":
+        backend.limit.onSuccess(backend.inFlight, nowMs);
+        if (holding !== undefined && hold !== undefined) this.#learnAnswer(backend, holding, hold, ended, nowMs);
+        break;
+      case "failure":
+        if (ended.httpStatus === 503 || ended.reason === "UPSTREAM_TIMEOUT") backend.limit.onDrop(nowMs);
+        break;
+      case "limited":
+        backend.limit.onDrop(nowMs);
+        learnRefusal(backend, ended.retryAfterMs, nowMs);
+        if (ended.retryAfterMs > 0) backend.rates.block(ended.retryAfterMs, nowMs);
+        break;
+      case "neutral":
+      case "live":
+        break;
+    }
+  }
+
+  #learnAnswer(backend: BackendState, holding: Holding, hold: Hold, ended: AttemptEnded, nowMs: number): void {
+    learnOutput(backend, ended.outputTokens);
+    this.#listener.onAnswer(holding, ended.outputTokens);
+    if (hold.gapSeen || ended.outputTokens === 0) return;
+    const beforeMs = holding.stream && ended.ttftMs > 0 ? ended.ttftMs : Math.min(hold.basis.predictedTtftMs, ended.durationMs);
+    learnGap(hold.compiled, backend, (ended.durationMs - beforeMs) / ended.outputTokens, nowMs);
+  }
+
+  #tell(backend: BackendState, event: BreakerEvent, trial: boolean, nowMs: number): void {
+    const mayEject = event.kind === "success" || this.#mayEject(backend, nowMs);
+    const transition = backend.breaker.on(event, nowMs, this.#random, trial, mayEject);
+    if (transition === undefined) return;
+    if (transition.to === "closed") backend.rampSinceMs = nowMs;
+    this.#listener.onBreaker(backend, transition);
+  }
+
+  /** The success rate may open a breaker only while not too much of the pool is out: a bad rate beats no backend. */
+  #mayEject(backend: BackendState, nowMs: number): boolean {
+    let out = 0;
+    for (const other of this.#state.backends) if (other !== backend && other.breaker.state(nowMs).kind === "open") out++;
+    return (out + 1) / Math.max(1, this.#state.backends.length) <= this.#snapshot.config.resilience.breaker.maxEjected;
+  }
+}
+
+/** What the breaker makes of an attempt's end (routing, sections 1.5 and 1.7). */
+function breakerEvent(ended: AttemptEnded): BreakerEvent {
+  if (ended.outcome === Outcome.OK) return ended.garbage ? FAILURE : SUCCESS;
+  if (ended.outcome !== Outcome.FAILED) return NEUTRAL;
+  switch (ended.reason) {
+    case "UPSTREAM_UNAVAILABLE":
+    case "UPSTREAM_TIMEOUT":
+    case "UPSTREAM_PROTOCOL":
+    case "UPSTREAM_UNAUTHORIZED":
+    case "STREAM_INTERRUPTED":
+      return FAILURE;
+    case "UPSTREAM_RATE_LIMITED":
+      return { kind: "limited", retryAfterMs: ended.retryAfterMs };
+    default:
+      return NEUTRAL;
+  }
+}
+
+const SUCCESS: BreakerEvent = { kind: "success" };
+const FAILURE: BreakerEvent = { kind: "failure" };
+const NEUTRAL: BreakerEvent = { kind: "neutral" };
+/** A decision that names a backend with an open breaker makes the request its trial. */
+const LIVE: BreakerEvent = { kind: "live" };

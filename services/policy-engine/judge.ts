@@ -1,0 +1,275 @@
+import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
+import { judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
+import { isKnown } from "./learn.ts";
+import type { LengthEstimate } from "./lengths.ts";
+import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
+import { emptyPrediction, predict, type Prediction, rampOf } from "./predict.ts";
+import type { Resolved, SchedulingClass } from "./resolve.ts";
+import type { PolicySnapshot } from "./snapshot.ts";
+import type { BackendState, EngineState } from "./state.ts";
+
+/** Now, on both clocks, ms. */
+export interface Moment {
+  readonly monoMs: number;
+  readonly wallMs: number;
+}
+
+/** Share of the targets that predictions must stay within, and what a second late is worth in nano-USD, by class. */
+const HEADROOM: Readonly<Record<SchedulingClass, number>> = { system: 1, interactive: 0.9, standard: 1, batch: 1 };
+const LATE_NANO: Readonly<Record<SchedulingClass, number>> = { system: 5e5, interactive: 2e6, standard: 5e5, batch: 1e4 };
+
+/** How long a half-open backend waits for a request of a more patient class before this class is its trial, ms. */
+const TRIAL_PATIENCE_MS: Readonly<Record<SchedulingClass, number>> = { system: 0, batch: 0, standard: 1_000, interactive: 2_500 };
+
+/** With every breaker open, one that has been open this long may be tried whatever its time: an outage must not outlive its cause, ms. */
+const LAST_RESORT_AFTER_MS = 3_000;
+
+/** In-flight quota of a backend with too few observations. */
+const UNCERTAIN_IN_FLIGHT = 2;
+
+/** Steps of the verdict, in the order of judging; the last one that left a candidate. */
+export type Step = "hard" | "rate" | "health" | "chosen";
+
+/** What judging left in the scratch arrays, by candidate position in the model's list. Valid until the next call. */
+export interface Judgement {
+  readonly count: number;
+  /** First step that left nobody; `chosen` when some are left. */
+  step: Step;
+  /** True when all that are left are at their limits: the request waits. */
+  mustWait: boolean;
+  /** Candidates in `table.order`. */
+  ordered: number;
+  weights: PickWeights;
+  lengths: LengthEstimate;
+}
+
+/** Judges requests against snapshot and state. Owns scratch arrays that grow to the largest candidate set and are used again and again. */
+export class Judge {
+  table: PickTable = createTable(16);
+  out: Uint8Array = new Uint8Array(16);
+  cached: Float64Array = new Float64Array(16);
+  ttftP90Ms: Float64Array = new Float64Array(16);
+  averageNano: Float64Array = new Float64Array(16);
+  predictions: Prediction[] = Array.from({ length: 16 }, emptyPrediction);
+  readonly #cost: CostEstimate = { averageNano: 0, upperNano: 0, unpriced: false, rented: false };
+  readonly #input = { inputTokens: 0, outputTokens: 0, watched: false };
+  readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
+  #rented: Uint8Array = new Uint8Array(16);
+
+  /** Filter, predict, pick. `seed` is all the chance there is; `explore` allows the one decision in a hundred that tries something else. */
+  judge(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, seed: number, explore: boolean): Judgement {
+    const { candidates } = resolved.model;
+    const count = candidates.length;
+    this.#reserve(count);
+    const lengths = state.lengths.estimate(resolved.request.tenant, resolved.request.templateHash, resolved.model.name);
+    const weights = weightsOf(resolved);
+    const judgement: Judgement = { count, step: "hard", mustWait: false, ordered: 0, weights, lengths };
+    if (this.#hard(resolved, snapshot, state, now, lengths) === 0) return judgement;
+    judgement.step = "rate";
+    if (this.#rate(resolved, state, now.monoMs) === 0) return judgement;
+    judgement.step = "health";
+    if (this.#health(resolved, snapshot, state, now.monoMs) === 0) {
+      if (!this.#lastResort(resolved, state, now.monoMs)) return judgement;
+    } else {
+      judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs);
+    }
+    judgement.step = "chosen";
+    this.#price(resolved, state);
+    this.table.outputTokens = outputTokens(resolved, lengths.p50);
+    judgement.ordered = pick(this.table, weights, seed, explore);
+    return judgement;
+  }
+
+  #reserve(count: number): void {
+    this.table.count = count;
+    if (count <= this.out.length) return;
+    this.table = createTable(count);
+    this.table.count = count;
+    this.out = new Uint8Array(count);
+    this.cached = new Float64Array(count);
+    this.ttftP90Ms = new Float64Array(count);
+    this.averageNano = new Float64Array(count);
+    this.#rented = new Uint8Array(count);
+    while (this.predictions.length < count) this.predictions.push(emptyPrediction());
+  }
+
+  /** Capability, context, rules, price and cost; predicts everyone that passes. Returns how many do. */
+  #hard(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, lengths: LengthEstimate): number {
+    const { candidates } = resolved.model;
+    const input = this.#input;
+    const costInput = this.#costInput;
+    const cost = this.#cost;
+    input.inputTokens = resolved.inputTokens;
+    input.outputTokens = outputTokens(resolved, lengths.p50);
+    input.watched = resolved.request.stream && (resolved.class === "interactive" || resolved.class === "system");
+    costInput.outputTokens = input.outputTokens;
+    costInput.outputP90 = outputTokens(resolved, lengths.p90);
+    const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
+    let left = 0;
+    for (let at = 0; at < candidates.length; at++) {
+      const index = candidates[at]!;
+      this.table.standing[at] = STANDING.out;
+      this.cached[at] = 0;
+      let out: Out = judgeHard(snapshot, index, resolved);
+      this.out[at] = out;
+      if (out !== OUT.none) continue;
+      const backend = snapshot.backends[index]!;
+      const backendState = state.backends[index]!;
+      const prediction = this.predictions[at]!;
+      predict(prediction, backend, backendState, input, this.cached[at]!, now.monoMs);
+      costInput.uncachedTokens = prediction.uncachedTokens;
+      costInput.cachedTokens = resolved.inputTokens - prediction.uncachedTokens;
+      estimate(cost, snapshot.prices, backend, backendState, costInput, now.wallMs);
+      this.averageNano[at] = cost.averageNano;
+      this.#rented[at] = cost.rented ? 1 : 0;
+      this.table.gateMs[at] = prediction.gateMs;
+      this.table.tpotMs[at] = prediction.tpotMs;
+      this.table.scoreMs[at] = prediction.scoreMs;
+      this.ttftP90Ms[at] = prediction.ttftP90Ms;
+      if (cost.unpriced && rejectUnpriced) out = OUT.price;
+      else if (cost.upperNano > resolved.maxCostNano) out = OUT.cost;
+      this.out[at] = out;
+      if (out === OUT.none) left++;
+    }
+    return left;
+  }
+
+  #rate(resolved: Resolved, state: EngineState, nowMs: number): number {
+    const { candidates } = resolved.model;
+    let left = 0;
+    for (let at = 0; at < candidates.length; at++) {
+      if (this.out[at] !== OUT.none) continue;
+      const out = judgeRate(state.backends[candidates[at]!]!, resolved.inputTokens, nowMs);
+      this.out[at] = out;
+      if (out === OUT.none) left++;
+    }
+    return left;
+  }
+
+  #health(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number): number {
+    const { candidates } = resolved.model;
+    const { exclude } = resolved.request;
+    let left = 0;
+    for (let at = 0; at < candidates.length; at++) {
+      if (this.out[at] !== OUT.none) continue;
+      const index = candidates[at]!;
+      const tried = exclude.length > 0 && exclude.includes(snapshot.backends[index]!.name);
+      const out = judgeHealth(snapshot, state.backends[index]!, index, tried, nowMs);
+      this.out[at] = out;
+      if (out === OUT.none) left++;
+    }
+    return left;
+  }
+
+  /** Every breaker is open: the one open longest, if long enough, takes this request as its trial. Returns whether there is one. */
+  #lastResort(resolved: Resolved, state: EngineState, nowMs: number): boolean {
+    let best = -1;
+    let bestSinceMs = nowMs - LAST_RESORT_AFTER_MS;
+    for (let at = 0; at < this.table.count; at++) {
+      if (this.out[at] !== OUT.breaker) continue;
+      const breaker = state.backends[resolved.model.candidates[at]!]!.breaker.state(nowMs);
+      if (breaker.kind !== "open" || breaker.sinceMs > bestSinceMs) continue;
+      best = at;
+      bestSinceMs = breaker.sinceMs;
+    }
+    if (best < 0) return false;
+    this.out[best] = OUT.none;
+    this.table.standing[best] = STANDING.trial;
+    return true;
+  }
+
+  /** Sets who is free, busy, uncertain or on trial. Returns true when nobody can take the request now. */
+  #standing(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number): boolean {
+    const { candidates } = resolved.model;
+    const { standing } = this.table;
+    let usable = 0;
+    let trial = -1;
+    for (let at = 0; at < candidates.length; at++) {
+      if (this.out[at] !== OUT.none) continue;
+      const backend = state.backends[candidates[at]!]!;
+      if (backend.breaker.state(nowMs).kind === "half_open") {
+        trial = at;
+        standing[at] = STANDING.trial;
+        continue;
+      }
+      if (backend.load >= capacityFor(backend, resolved.class, snapshot, nowMs)) {
+        standing[at] = STANDING.busy;
+        continue;
+      }
+      usable++;
+      if (isKnown(backend, nowMs)) standing[at] = STANDING.free;
+      else standing[at] = backend.inFlight >= UNCERTAIN_IN_FLIGHT ? STANDING.uncertain : STANDING.fresh;
+    }
+    return trial >= 0 ? this.#settleTrials(resolved, state, nowMs, usable) : usable === 0;
+  }
+
+  /** One half-open backend at most becomes the trial, and only for a class patient enough, unless it is all there is. */
+  #settleTrials(resolved: Resolved, state: EngineState, nowMs: number, usable: number): boolean {
+    const { standing, count } = this.table;
+    let given = false;
+    let left = usable;
+    for (let at = 0; at < count; at++) {
+      if (standing[at] !== STANDING.trial) continue;
+      const breaker = state.backends[resolved.model.candidates[at]!]!.breaker.state(nowMs);
+      const patient = nowMs - breaker.sinceMs >= TRIAL_PATIENCE_MS[resolved.class];
+      if (!given && (patient || usable === 0)) {
+        given = true;
+        left++;
+      } else {
+        standing[at] = STANDING.out;
+        this.out[at] = OUT.trial;
+      }
+    }
+    return left === 0;
+  }
+
+  /** Marginal costs, in whole nano-USD so that a record gives them back exactly. */
+  #price(resolved: Resolved, state: EngineState): void {
+    const { candidates } = resolved.model;
+    let cheapestCloud = Number.POSITIVE_INFINITY;
+    for (let at = 0; at < candidates.length; at++) {
+      if (this.out[at] === OUT.none && this.#rented[at] === 0) cheapestCloud = Math.min(cheapestCloud, this.averageNano[at]!);
+    }
+    for (let at = 0; at < candidates.length; at++) {
+      if (this.out[at] !== OUT.none) continue;
+      let marginal = this.averageNano[at]!;
+      if (this.#rented[at] === 1) {
+        const backend = state.backends[candidates[at]!]!;
+        const sat = saturation(backend, this.predictions[at]!, resolved.ttftTargetMs, resolved.tpotTargetMs);
+        marginal = cheapestCloud === Number.POSITIVE_INFINITY ? 0 : shadowNano(cheapestCloud, sat);
+      }
+      this.table.marginalNano[at] = Math.round(marginal);
+    }
+  }
+}
+
+/** What lateness is held against, by class. */
+function weightsOf(resolved: Resolved): PickWeights {
+  return {
+    ttftTargetMs: resolved.ttftTargetMs,
+    tpotTargetMs: resolved.tpotTargetMs,
+    headroom: HEADROOM[resolved.class],
+    nanoPerLateSecond: LATE_NANO[resolved.class],
+  };
+}
+
+/** Weights of a recorded decision, for its replay. */
+export function recordedWeights(className: SchedulingClass, ttftTargetMs: number, tpotTargetMs: number): PickWeights {
+  return {
+    ttftTargetMs: ttftTargetMs > 0 ? ttftTargetMs : Number.POSITIVE_INFINITY,
+    tpotTargetMs: tpotTargetMs > 0 ? tpotTargetMs : Number.POSITIVE_INFINITY,
+    headroom: HEADROOM[className],
+    nanoPerLateSecond: LATE_NANO[className],
+  };
+}
+
+/** An output estimate under the caller's limit. */
+export function outputTokens(resolved: Resolved, estimated: number): number {
+  return resolved.maxOutputTokens > 0 ? Math.min(resolved.maxOutputTokens, estimated) : estimated;
+}
+
+/** Requests a backend may hold before this class waits: its limit up to the class's ceiling, less while it ramps up, one at the least. */
+export function capacityFor(state: BackendState, className: SchedulingClass, snapshot: PolicySnapshot, nowMs: number): number {
+  const ceiling = className === "system" ? 1 : snapshot.config.classes[className].ceiling;
+  return Math.max(1, Math.floor(state.limitValue * ceiling * rampOf(state, nowMs)));
+}

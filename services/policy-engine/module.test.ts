@@ -1,0 +1,275 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { backend, book, chosen, config, DONE, ended, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
+
+/** Runs one request to its end on its first candidate and says which that was. */
+function serve(
+  scene: World,
+  asked = request("chat"),
+  outcome: (name: string) => ReturnType<typeof ended> = () => ended(),
+): { decision: Decision; name: string } {
+  const decision = scene.now(asked);
+  if (decision.result.case !== "allow") return { decision, name: chosen(decision)[0]! };
+  const name = chosen(decision)[0]!;
+  scene.session.report(report(asked.decisionId, name, STARTED));
+  scene.session.report(report(asked.decisionId, name, { case: "ended", value: outcome(name) }));
+  scene.session.report(report(asked.decisionId, name, DONE));
+  return { decision, name };
+}
+
+test("near sessions get a plain decision with every candidate in the order to try", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"], { aliases: ["gpt-4o-mini"] })]));
+  const decision = scene.now(request("gpt-4o-mini"));
+  assert.deepEqual([...chosen(decision)].toSorted(), ["a", "b"]);
+  assert.equal(decision.model, "chat");
+  assert.equal(decision.engine, "engine-1");
+  assert.equal(decision.maxAttempts, 4);
+  assert.equal(decision.priceVersion, "prices-1");
+});
+
+test("a backend that only fails is left within twenty failures and used again within fifteen seconds of its recovery", async () => {
+  const names = ["a", "b", "c", "d"];
+  const scene = await world(
+    config(
+      names.map((name) => backend(name)),
+      [model("chat", names)],
+    ),
+  );
+  for (let count = 0; count < 400; count++) serve(scene);
+  let failures = 0;
+  let trials = 0;
+  for (let tenth = 0; tenth < 600; tenth++) {
+    const { name, decision } = serve(scene, request("chat"), (served) => (served === "a" ? failed("UPSTREAM_UNAVAILABLE") : ended()));
+    if (name === "a") {
+      failures++;
+      if (decision.result.case === "allow" && decision.result.value.candidates[0]!.standing === "trial") trials++;
+    }
+    await scene.clock.advanceAsync(100);
+  }
+  assert.ok(failures <= 20, `${failures} failures`);
+  assert.ok(trials <= 5, `${trials} trials`);
+  let recoveredS = Number.POSITIVE_INFINITY;
+  for (let tenth = 0; tenth < 200 && recoveredS === Number.POSITIVE_INFINITY; tenth++) {
+    if (serve(scene).name === "a") recoveredS = tenth / 10;
+    await scene.clock.advanceAsync(100);
+  }
+  assert.ok(recoveredS <= 15, `${recoveredS} s`);
+});
+
+test("with every backend broken the answer is NO_BACKEND at once with a reason each, and service is back within five seconds", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"])]));
+  for (let count = 0; count < 40; count++) serve(scene, request("chat"), () => failed("UPSTREAM_UNAVAILABLE"));
+  const decision = scene.now(request("chat"));
+  assert.ok(decision.result.case === "deny");
+  assert.equal(decision.result.value.reason, "NO_BACKEND");
+  assert.match(decision.result.value.detail, /a: health .*b: health/);
+  assert.ok(decision.result.value.retryAfterMs >= 1_000);
+  assert.deepEqual(
+    decision.excluded.map((candidate) => candidate.excluded?.requirement),
+    ["health", "health"],
+  );
+  for (let second = 0; second < 30; second++) {
+    await scene.clock.advanceAsync(1_000);
+    serve(scene, request("chat"), () => failed("UPSTREAM_UNAVAILABLE"));
+  }
+  let backMs = 0;
+  while (serve(scene).decision.result.case === "deny") {
+    backMs += 100;
+    assert.ok(backMs <= 5_000, "not back after five seconds");
+    await scene.clock.advanceAsync(100);
+  }
+});
+
+test("a refusal with Retry-After keeps every request away until then and opens no breaker", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"])]));
+  const asked = request("chat", { exclude: ["b"] });
+  scene.now(asked);
+  scene.session.report(
+    report(asked.decisionId, "a", { case: "ended", value: failed("UPSTREAM_RATE_LIMITED", { retryAfterMs: 7_000, httpStatus: 429 }) }),
+  );
+  for (let tenth = 0; tenth < 70; tenth++) {
+    assert.equal(serve(scene).name, "b");
+    await scene.clock.advanceAsync(100);
+  }
+  const only = scene.now(request("chat", { exclude: ["b"] }));
+  assert.deepEqual(chosen(only), ["a"]);
+});
+
+test("all backends rate limited is a 429 of the provider with the time to wait", async () => {
+  const scene = await world(config([backend("a")], [model("chat", ["a"])]));
+  serve(scene, request("chat"), () => failed("UPSTREAM_RATE_LIMITED", { retryAfterMs: 7_000, httpStatus: 429 }));
+  const decision = scene.now(request("chat"));
+  assert.ok(decision.result.case === "deny");
+  assert.equal(decision.result.value.reason, "UPSTREAM_RATE_LIMITED");
+  assert.equal(decision.result.value.retryAfterMs, 7_000);
+});
+
+test("a drained backend gets nothing new, and comes back when the drain ends", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"])]));
+  await scene.drains("a");
+  for (let count = 0; count < 50; count++) assert.equal(serve(scene).name, "b");
+  const explained = scene.now(request("chat", { explain: true }));
+  assert.deepEqual(
+    explained.excluded.map(({ backend: name, excluded }) => [name, excluded?.requirement]),
+    [["a", "drain"]],
+  );
+  await scene.drains();
+  const seen = new Set(Array.from({ length: 100 }, () => serve(scene).name));
+  assert.deepEqual([...seen].toSorted(), ["a", "b"]);
+});
+
+test("an unknown model is denied with the nearest name, and provider/model and backend names are models too", async () => {
+  const scene = await world(config([backend("a", { model: "gpt-5-mini" })], [model("chat", ["a"])]));
+  const decision = scene.now(request("chatt"));
+  assert.ok(decision.result.case === "deny");
+  assert.equal(decision.result.value.reason, "MODEL_UNKNOWN");
+  assert.match(decision.result.value.detail, /did you mean 'chat'\?/);
+  assert.deepEqual(chosen(scene.now(request("openai/gpt-5-mini"))), ["a"]);
+  assert.deepEqual(chosen(scene.now(request("a"))), ["a"]);
+});
+
+test("a model outside the tenant's list is denied", async () => {
+  const tenants = new Map([
+    [
+      "acme",
+      {
+        name: "acme",
+        teams: [],
+        budgets: [],
+        limits: { rpm: undefined, tpm: undefined, concurrency: undefined, weight: 1 },
+        models: ["vision"],
+      },
+    ],
+  ]);
+  const scene = await world(config([backend("a")], [model("chat", ["a"])], { tenants }));
+  assert.deepEqual(chosen(scene.now(request("chat", { tenant: "acme" }))), ["[POLICY_DENIED]"]);
+  assert.deepEqual(chosen(scene.now(request("chat"))), ["a"]);
+});
+
+test("a request no candidate can serve says which requirement ruled out whom", async () => {
+  const scene = await world(
+    config(
+      [backend("a", { capabilities: new Set() }), backend("b", { capabilities: new Set(["tools"]), contextTokens: 600 })],
+      [model("chat", ["a", "b"])],
+    ),
+  );
+  const decision = scene.now(request("chat", { needs: 1, inputTokens: 5_000 }));
+  assert.ok(decision.result.case === "deny");
+  assert.equal(decision.result.value.reason, "NO_CAPABLE_BACKEND");
+  assert.equal(decision.result.value.param, "tools");
+  assert.deepEqual(
+    decision.excluded.map(({ backend: name, excluded }) => [name, excluded?.requirement]),
+    [
+      ["a", "tools"],
+      ["b", "context"],
+    ],
+  );
+});
+
+test("closing a session releases everything it held", async () => {
+  const scene = await world(config([backend("a", { concurrency: { mode: "fixed", min: 1, max: 2 } })], [model("chat", ["a"])]));
+  scene.now(request("chat", { requestClass: 2 }));
+  scene.now(request("chat", { requestClass: 2 }));
+  const waiting = scene.session.decide(request("chat", { requestClass: 2 })).decision;
+  assert.ok(waiting instanceof Promise);
+  scene.session.close();
+  assert.deepEqual(chosen(await waiting), ["[CANCELED]"]);
+  const other = scene.host.openSession("ingress-2");
+  const decision = other.decide(request("chat")).decision;
+  assert.ok(!(decision instanceof Promise));
+  assert.deepEqual(chosen(decision), ["a"]);
+});
+
+test("a request waits while its only backend is full and goes when room comes free", async () => {
+  const scene = await world(config([backend("a", { concurrency: { mode: "fixed", min: 1, max: 1 } })], [model("chat", ["a"])]));
+  const first = request("chat");
+  scene.now(first);
+  const waiting = scene.session.decide(request("chat")).decision;
+  assert.ok(waiting instanceof Promise);
+  await scene.clock.advanceAsync(40);
+  scene.session.report(report(first.decisionId, "a", STARTED));
+  scene.session.report(report(first.decisionId, "a", { case: "ended", value: ended() }));
+  const decision = await waiting;
+  assert.deepEqual(chosen(decision), ["a"]);
+  assert.equal(decision.queueMs, 40);
+});
+
+test("a fallback names every model with usable marks, at once and after every change, at most four a second", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"], { aliases: ["default"] })]));
+  const usable: boolean[] = [];
+  scene.session.onFallback((fallback) => {
+    const chat = fallback.models.find((each) => each.model === "chat")!;
+    assert.deepEqual(chat.aliases, ["default"]);
+    usable.push(chat.candidates.find((candidate) => candidate.backend === "a")!.usable);
+  });
+  assert.deepEqual(usable, [true]);
+  await scene.drains("a");
+  await scene.drains();
+  await scene.drains("a");
+  await scene.clock.advanceAsync(250);
+  assert.deepEqual(usable, [true, false]);
+});
+
+test("a decision's record is found by decision, request and response id, with every candidate's terms", async () => {
+  const scene = await world(
+    config([backend("a"), backend("b")], [model("chat", ["a", "b"])]),
+    book({ a: { input: 1, output: 2 }, b: { input: 10, output: 20 } }),
+  );
+  await scene.drains("b");
+  const asked = request("chat");
+  serve(scene, asked, () => ended({ responseId: "chatcmpl-7" }));
+  for (const id of [asked.decisionId, asked.requestId, "chatcmpl-7"]) {
+    const record = await scene.host.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "id", value: id } });
+    assert.ok(record?.decision?.result.case === "allow");
+    const [candidate] = record.decision.result.value.candidates;
+    assert.equal(candidate!.costNanoUsd, 900_000n, "500 in at $1 and 200 out at $2 a million");
+    assert.ok(candidate!.terms["ttft"]! > 0);
+    assert.equal(record.decision.excluded[0]!.excluded?.requirement, "drain");
+  }
+  const gone = await scene.host.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "id", value: "nobody" } });
+  assert.equal(gone, undefined);
+});
+
+test("a dry run reserves nothing and keeps no record", async () => {
+  const scene = await world(config([backend("a", { concurrency: { mode: "fixed", min: 1, max: 1 } })], [model("chat", ["a"])]));
+  const asked = request("chat");
+  for (let count = 0; count < 5; count++) {
+    const record = await scene.host.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "dryRun", value: asked } });
+    assert.deepEqual(chosen(record!.decision!), ["a"]);
+  }
+  assert.equal(
+    await scene.host.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "last", value: true } }),
+    undefined,
+  );
+  assert.deepEqual(chosen(scene.now(asked)), ["a"]);
+});
+
+test("a new configuration is swapped whole, and one that does not compile leaves the old one", async () => {
+  const scene = await world(config([backend("a")], [model("chat", ["a"])]));
+  scene.config.swap(config([backend("a"), backend("b")], [model("chat", ["b"])], { configVersion: "two" }));
+  const decision = scene.now(request("chat"));
+  assert.deepEqual(chosen(decision), ["b"]);
+  assert.equal(decision.configVersion, "two");
+  const bad = { name: "bad", when: "tags.region ==", require: new Map(), exclude: [], class: undefined };
+  scene.config.swap(config([backend("a")], [model("chat", ["a"])], { rules: [bad] }));
+  assert.equal(scene.now(request("chat")).configVersion, "two");
+});
+
+test("draining tells its listeners once and waits for what is held", async () => {
+  const scene = await world(config([backend("a")], [model("chat", ["a"])]));
+  const asked = request("chat");
+  scene.now(asked);
+  let told = 0;
+  scene.host.onDraining(() => told++);
+  let drained = false;
+  const draining = scene.host.module.drain(60_000).then(() => (drained = true));
+  await scene.clock.advanceAsync(1_000);
+  assert.equal(told, 1);
+  assert.equal(drained, false);
+  scene.session.report(report(asked.decisionId, "a", DONE));
+  await scene.clock.advanceAsync(100);
+  await draining;
+  await scene.host.module.stop();
+  assert.equal(scene.session.connected, false);
+});

@@ -1,0 +1,135 @@
+import type { EventBus } from "#libs/bus/bus.ts";
+import type { Clock, Random, Timer } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
+import type { ControlPeer, LedgerPeer, PolicyHost } from "#libs/peers/index.ts";
+import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import { Core } from "./core.ts";
+import { Feeds } from "./feeds.ts";
+import { LoadExchange } from "./load-exchange.ts";
+import { type DecisionRecords, MemoryRecords } from "./records.ts";
+import { deny } from "./resolve.ts";
+import { Session } from "./sessions.ts";
+
+/** Limits, waiting requests and fallbacks are looked at this often, ms. */
+const TICK_MS = 250;
+
+/** Whoever waited too long is told so within this, ms. */
+const EXPIRE_MS = 50;
+
+/** How often a drain looks whether the work is done, ms. */
+const DRAIN_POLL_MS = 50;
+
+/** What the policy engine is built from. */
+export interface PolicyEngineDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly bus: EventBus;
+  readonly ledger: LedgerPeer;
+  readonly control: ControlPeer;
+  /** Names this engine in decisions and load vectors. */
+  readonly engineId: string;
+  /** Default: a ring in memory. */
+  readonly records?: DecisionRecords;
+}
+
+/** The engine as its process sees it. */
+export type PolicyEngineHost = PolicyHost & { readonly module: ServiceModule };
+
+/** Builds the policy engine. Throws SignalboxError REQUEST_MALFORMED when a rule of the configuration does not compile. */
+export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
+  const records = deps.records ?? new MemoryRecords();
+  const core = new Core({ ...deps, config: deps.config.current, records });
+  const loads = new LoadExchange(deps.engineId, deps.clock.now(), core.state);
+  const feeds = new Feeds(deps, core, loads);
+  const sessions = new Set<Session>();
+  const drainListeners: (() => void)[] = [];
+  const timers: Timer[] = [];
+  let draining = false;
+  let unsubscribe = (): void => {};
+
+  const module: ServiceModule = {
+    name: "policy-engine",
+    start: async () => {
+      unsubscribe = deps.config.onChange((config) => {
+        try {
+          core.setConfig(config);
+        } catch (cause) {
+          deps.logger.error({ err: cause }, "configuration not taken over");
+        }
+      });
+      timers.push(deps.clock.every(EXPIRE_MS, () => core.scheduler.expire(deps.clock.monotonicMs())));
+      timers.push(deps.clock.every(TICK_MS, () => onTick(core, sessions)));
+      await feeds.start();
+      onTick(core, sessions);
+    },
+    drain: async (graceMs) => {
+      if (!draining) {
+        draining = true;
+        for (const listener of drainListeners) listener();
+      }
+      const untilMs = deps.clock.monotonicMs() + graceMs;
+      while (isBusy(core, sessions) && deps.clock.monotonicMs() < untilMs) await deps.clock.sleep(DRAIN_POLL_MS);
+      core.scheduler.clear(deny("SHUTTING_DOWN", "The policy engine is stopping", { retryAfterMs: 1_000 }));
+    },
+    stop: () => {
+      unsubscribe();
+      feeds.stop();
+      for (const timer of timers.splice(0)) timer.cancel();
+      for (const session of sessions) session.close();
+      return Promise.resolve();
+    },
+    checks: checksOf(core),
+  };
+
+  return {
+    module,
+    openSession: () => {
+      const session = new Session(core, (closed) => sessions.delete(closed));
+      sessions.add(session);
+      return session;
+    },
+    onDraining: (listener) => {
+      if (draining) listener();
+      else drainListeners.push(listener);
+    },
+    explain: async (request) => {
+      switch (request.subject.case) {
+        case "dryRun":
+          return core.dryRun(request.subject.value);
+        case "id":
+          return records.find(request.subject.value);
+        case "last":
+          return records.last();
+        case undefined:
+          return undefined;
+      }
+    },
+  };
+}
+
+function onTick(core: Core, sessions: ReadonlySet<Session>): void {
+  core.tick(sessions);
+  const fallback = core.refreshFallback();
+  if (fallback === undefined) return;
+  for (const session of sessions) session.push(fallback);
+}
+
+function isBusy(core: Core, sessions: ReadonlySet<Session>): boolean {
+  if (core.scheduler.size > 0) return true;
+  for (const session of sessions) if (session.holdings.size > 0) return true;
+  return false;
+}
+
+function checksOf(core: Core): readonly ReadinessCheck[] {
+  return [
+    { name: "price-book", status: () => (core.hasPrices ? { state: "ok" } : { state: "degraded", detail: "no price book yet" }) },
+    {
+      name: "control-state",
+      status: () => (core.controlRevision > 0n ? { state: "ok" } : { state: "degraded", detail: "no control state yet" }),
+    },
+  ];
+}

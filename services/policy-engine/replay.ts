@@ -1,0 +1,37 @@
+import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
+import { recordedWeights } from "./judge.ts";
+import { createTable, pick, STANDING, STANDING_WORDS } from "./pick.ts";
+import { CLASS_NUMBER, type SchedulingClass } from "./resolve.ts";
+
+/**
+ * Picks again from a record alone: terms, targets, standings and seed. Gives the backends in order; equal to the recorded order
+ * unless the record was tampered with or the rule changed. `configured` is the model's candidates in configuration order, which is
+ * what ties go by.
+ */
+export function replay(record: DecisionRecord, configured: readonly string[], explore: boolean): readonly string[] {
+  const decision = record.decision;
+  if (decision?.result.case !== "allow") return [];
+  const { candidates } = decision.result.value;
+  const byName = new Map(candidates.map((candidate) => [candidate.backend, candidate]));
+  const names = configured.filter((name) => byName.has(name));
+  const table = createTable(names.length);
+  table.count = names.length;
+  for (const [at, name] of names.entries()) {
+    const candidate = byName.get(name)!;
+    table.standing[at] = STANDING_WORDS.indexOf(candidate.standing as (typeof STANDING_WORDS)[number]);
+    table.gateMs[at] = candidate.terms["gate"] ?? candidate.predictedTtftMs;
+    table.tpotMs[at] = candidate.predictedTpotMs;
+    table.scoreMs[at] = candidate.score;
+    table.marginalNano[at] = Number(candidate.marginalNanoUsd);
+    table.outputTokens = candidate.terms["output"] ?? 0;
+    if (table.standing[at] === 255) table.standing[at] = STANDING.out;
+  }
+  const weights = recordedWeights(classOf(decision.requestClass), decision.ttftTargetMs, decision.tpotTargetMs);
+  const count = pick(table, weights, decision.seed, explore);
+  return Array.from(table.order.subarray(0, count), (at) => names[at]!);
+}
+
+function classOf(number: number): SchedulingClass {
+  for (const [name, value] of Object.entries(CLASS_NUMBER)) if (value === number) return name as SchedulingClass;
+  return "standard";
+}

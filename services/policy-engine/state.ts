@@ -1,0 +1,157 @@
+import type { BackendConfig, Config } from "#libs/config/model.ts";
+import { CircuitBreaker, ConcurrencyLimit } from "#libs/resilience/index.ts";
+import { DecayingHistogram } from "./histogram.ts";
+import { OutputLengths } from "./lengths.ts";
+import { RateBucket } from "./rate-bucket.ts";
+import type { PolicySnapshot } from "./snapshot.ts";
+
+/** Upper bounds of the input-size buckets that latencies of opaque backends are learned in, tokens. */
+export const INPUT_BUCKETS: readonly number[] = [256, 1_024, 4_096, 16_384, Number.POSITIVE_INFINITY];
+
+/** Latency observations count half after this, ms. */
+const LATENCY_HALF_LIFE_MS = 5 * 60_000;
+
+/** Concurrency an opaque backend starts with; refusals and successes move it from there. */
+const OPAQUE_INITIAL_LIMIT = 20;
+
+/** Mean output before any answer was seen, tokens. */
+const MEAN_OUTPUT_PRIOR = 200;
+
+/** Mean context of a request before any was seen, tokens. */
+const MEAN_CONTEXT_PRIOR = 1_000;
+
+/**
+ * What this engine knows of one backend and changes all the time. Plain fields, because every decision reads a dozen of them for
+ * every candidate. Tokens, ms (monotonic) and counts.
+ */
+export class BackendState {
+  readonly name: string;
+  config: BackendConfig;
+
+  /** Own accounting: requests sent or about to be, their uncached prompt tokens not yet past the first token, their context. */
+  inFlight = 0;
+  /** Most of them at once since the latest health snapshot, and between the two before. */
+  inFlightPeak = 0;
+  inFlightPeakBefore = 0;
+  prefillTokens = 0;
+  contextTokens = 0;
+  /** The same of the other engines, aged. */
+  peerInFlight = 0;
+  peerPrefillTokens = 0;
+  peerContextTokens = 0;
+  /** Other engines that hold its breaker open. */
+  peerBreakersOpen = 0;
+  /** Requests at the engine that are nobody's of ours, as of `scrapedAtMs`. */
+  foreignInFlight = 0;
+  engineQueue = 0;
+  kvCapacityTokens = 0;
+  scrapedAtMs = Number.NEGATIVE_INFINITY;
+
+  /** Learned ratios of the structural model: decode and prefill pace against the prior. */
+  decodeRatio = 1;
+  prefillRatio = 1;
+  /** 90th percentile of observed over predicted time to first token. */
+  ttftSpread = 1.5;
+  /** Observations behind all this, up to where more do not matter. */
+  samples = 0;
+  learnedAtMs = Number.NEGATIVE_INFINITY;
+  gapLearnedAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when every gap has looked like an outlier; Infinity = the last one did not. */
+  gapOutliersSinceMs = Number.POSITIVE_INFINITY;
+  networkMs = 0;
+  /** Uncached prompt tokens dispatched a second, averaged over five seconds, as of `prefillRateAtMs`. */
+  prefillRate = 0;
+  prefillRateAtMs = 0;
+  meanOutput = MEAN_OUTPUT_PRIOR;
+  meanContext = MEAN_CONTEXT_PRIOR;
+  /** Latencies as observed: time to first token by input bucket, time per output token. */
+  readonly ttft: readonly DecayingHistogram[] = INPUT_BUCKETS.map(() => new DecayingHistogram(LATENCY_HALF_LIFE_MS));
+  readonly tpot = new DecayingHistogram(LATENCY_HALF_LIFE_MS);
+  /** Artificial time to first token after a refusal, ms, as of `biasAtMs`; decays. */
+  biasMs = 0;
+  biasAtMs = 0;
+
+  breaker: CircuitBreaker;
+  limit: ConcurrencyLimit;
+  /** Concurrency that decisions hold it to: the lowest of what the parts allow, recomputed four times a second. */
+  limitValue: number;
+  rates: RateBucket;
+  /** Since when it ramps up again after being closed; -Infinity = it does not. */
+  rampSinceMs = Number.NEGATIVE_INFINITY;
+
+  /** From the health monitor. */
+  ejected = false;
+  degraded = false;
+  healthReason = "";
+  /** Since when its liveness call fails while its breaker is open; Infinity = it does not. */
+  deadSinceMs = Number.POSITIVE_INFINITY;
+  healthAtMs = Number.NEGATIVE_INFINITY;
+  modelLoaded = true;
+
+  constructor(config: BackendConfig, resilience: Config["resilience"], structural: boolean, nowMs: number) {
+    this.name = config.name;
+    this.config = config;
+    this.breaker = new CircuitBreaker(resilience.breaker, nowMs);
+    this.limit = limitOf(config, structural);
+    this.limitValue = this.limit.value;
+    this.rates = new RateBucket(config.limits, nowMs);
+    this.prefillRateAtMs = nowMs;
+  }
+
+  /** Requests in flight over all engines, and those of others at the backend. */
+  get load(): number {
+    return this.inFlight + this.peerInFlight + this.foreignInFlight;
+  }
+}
+
+function limitOf(config: BackendConfig, structural: boolean): ConcurrencyLimit {
+  const { mode, min, max } = config.concurrency;
+  const initial = mode === "fixed" || structural ? max : Math.min(max, OPAQUE_INITIAL_LIMIT);
+  return new ConcurrencyLimit({ min: mode === "fixed" ? max : min, max, initial });
+}
+
+/** The engine's mutable state: one BackendState per backend of the snapshot in force, in its order. */
+export class EngineState {
+  backends: readonly BackendState[] = [];
+  readonly lengths = new OutputLengths();
+  readonly #byName = new Map<string, BackendState>();
+
+  constructor(snapshot: PolicySnapshot, nowMs: number) {
+    this.rebind(snapshot, nowMs);
+  }
+
+  /** The state of a backend by name, if it is configured. */
+  byName(name: string): BackendState | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Follows a new snapshot: what is known of backends that stay is kept, their limits and breakers only if unchanged. */
+  rebind(snapshot: PolicySnapshot, nowMs: number): void {
+    this.backends = snapshot.backends.map((backend) => {
+      const known = this.#byName.get(backend.name);
+      const fresh = new BackendState(backend.config, snapshot.config.resilience, backend.structural, nowMs);
+      if (known === undefined) return fresh;
+      if (known.config.url !== backend.config.url || known.config.model !== backend.config.model) return carryLoad(fresh, known);
+      const { concurrency, limits } = known.config;
+      if (
+        concurrency.mode !== backend.config.concurrency.mode ||
+        concurrency.min !== backend.config.concurrency.min ||
+        concurrency.max !== backend.config.concurrency.max
+      ) {
+        known.limit = fresh.limit;
+        known.limitValue = fresh.limitValue;
+      }
+      if (limits.rpm !== backend.config.limits.rpm || limits.tpm !== backend.config.limits.tpm) known.rates = fresh.rates;
+      known.config = backend.config;
+      return known;
+    });
+    this.#byName.clear();
+    for (const state of this.backends) this.#byName.set(state.name, state);
+  }
+}
+
+/** Another machine under an old name: nothing learned holds; requests still in flight release the old object. */
+function carryLoad(fresh: BackendState, known: BackendState): BackendState {
+  fresh.peerInFlight = known.peerInFlight;
+  return fresh;
+}

@@ -1,0 +1,3 @@
+import { conformanceSuite } from "./suites.ts";
+
+conformanceSuite("embedded");

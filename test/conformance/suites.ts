@@ -1,0 +1,50 @@
+import { after, before } from "node:test";
+import { startGateway, type Gateway, type TopologyName } from "../support/gateway.ts";
+import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
+import { aiSdkContract } from "./ai-sdk.contract.ts";
+import { grpcContract } from "./grpc.contract.ts";
+import { openaiSdkContract } from "./openai-sdk.contract.ts";
+import type { Target } from "./targets.ts";
+
+/** Runs every client's contract over one topology, against an OpenAI and an Anthropic upstream. */
+export function conformanceSuite(topology: TopologyName): void {
+  let gateway: Gateway;
+  let simulation: Simulation;
+
+  before(async () => {
+    simulation = await startSimulation([simulatedBackend("up-openai", "openai", 1), simulatedBackend("up-anthropic", "anthropic", 1)]);
+    const models = { chat: { candidates: ["up-openai", "up-anthropic"] } };
+    gateway = await startGateway({ topology, config: { backends: simulation.backends, models } });
+  });
+
+  after(async () => {
+    await gateway?.stop();
+    await simulation?.stop();
+  });
+
+  const target = (backend: string, dialect: Target["dialect"]) => (): Target => ({
+    api: gateway.api,
+    grpc: gateway.grpc,
+    model: backend,
+    backend,
+    dialect,
+    quiet: () => quiet(simulation, backend),
+  });
+  for (const dialect of ["openai", "anthropic"] as const) {
+    const backend = `up-${dialect}`;
+    openaiSdkContract(`openai SDK, ${topology}, ${dialect} upstream`, target(backend, dialect));
+    aiSdkContract(`ai SDK, ${topology}, ${dialect} upstream`, target(backend, dialect));
+    grpcContract(`grpc-js, ${topology}, ${dialect} upstream`, target(backend, dialect));
+  }
+}
+
+/** Resolves when the backend computes nothing; rejects after 5 s. */
+async function quiet({ simulator }: Simulation, backend: string): Promise<void> {
+  const until = Date.now() + 5_000;
+  for (;;) {
+    const { running, waiting } = simulator.load(backend);
+    if (running + waiting === 0) return;
+    if (Date.now() > until) throw new Error(`${backend} still computes ${running} and holds ${waiting}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

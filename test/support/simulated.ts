@@ -1,0 +1,72 @@
+import { systemClock } from "#libs/clock/index.ts";
+import { SeededRandom } from "#libs/clock/fake.ts";
+import { silentLogger } from "#libs/telemetry/index.ts";
+import { createSimulator, type SimBackendProfile, type Simulator } from "#simulator/index.ts";
+
+/** Prices of the simulated backends in tests, USD per million tokens, and the same in pico-USD per token. */
+export interface TestPrice {
+  readonly input: string;
+  readonly cache_read: string;
+  readonly cache_write?: string;
+  readonly output: string;
+}
+
+/** A simulated backend and how the configuration names it. */
+export interface SimulatedBackend {
+  readonly profile: SimBackendProfile;
+  readonly provider: "openai" | "anthropic" | "vllm";
+  readonly price: TestPrice;
+}
+
+const CAPABILITIES = ["tools", "vision", "json_schema"] as const;
+
+/** A backend that answers at once. `cost` orders them: the cheapest is asked first. */
+export function simulatedBackend(name: string, provider: SimulatedBackend["provider"], cost: number): SimulatedBackend {
+  const price: TestPrice = { input: `$${cost}`, cache_read: `$${cost / 10}`, cache_write: `$${cost * 1.25}`, output: `$${cost * 4}` };
+  return {
+    provider,
+    price,
+    profile: {
+      name,
+      dialect: provider,
+      model: `${name}-model`,
+      contextTokens: 128_000,
+      maxOutputTokens: 8_192,
+      capabilities: [...CAPABILITIES, ...(provider === "anthropic" ? [] : (["logprobs", "n"] as const))],
+      speed: { kind: "fast" },
+    },
+  };
+}
+
+/** Simulated backends that run, and the `backends` section that uses them. */
+export interface Simulation {
+  readonly simulator: Simulator;
+  readonly backends: Readonly<Record<string, unknown>>;
+  stop(): Promise<void>;
+}
+
+/** Starts the simulator over these backends, in this process. */
+export async function startSimulation(list: readonly SimulatedBackend[], seed = 1): Promise<Simulation> {
+  const simulator = createSimulator({
+    clock: systemClock,
+    random: new SeededRandom(seed),
+    logger: silentLogger,
+    profiles: list.map(({ profile }) => profile),
+  });
+  const urls = await simulator.start();
+  const rooted = new Map([...urls].map(([name, { url }]) => [name, url]));
+  const backends = Object.fromEntries(
+    list.map(({ profile, provider, price }) => [
+      profile.name,
+      {
+        provider,
+        url: provider === "anthropic" ? rooted.get(profile.name)! : `${rooted.get(profile.name)!}/v1`,
+        model: profile.model,
+        context: "128k",
+        capabilities: profile.capabilities,
+        price: { per_million: price },
+      },
+    ]),
+  );
+  return { simulator, backends, stop: () => simulator.stop() };
+}

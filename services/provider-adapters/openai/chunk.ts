@@ -47,6 +47,7 @@ export class ChunkReader {
   begun = false;
   readonly #choices = new Map<number, ChoiceState>();
   readonly #context: DecodeContext;
+  #identity: Loose | undefined;
 
   constructor(context: DecodeContext) {
     this.#context = context;
@@ -80,6 +81,8 @@ export class ChunkReader {
     if (changed) members["choices"] = kept;
     this.#fixIdentity(chunk, members);
     if (isObject(chunk["usage"])) members["usage"] = null;
+    const corner = chunk["x_groq"];
+    if (isObject(corner) && corner["usage"] !== undefined) members["x_groq"] = { ...corner, usage: undefined };
     const content = this.contentBytes > contentBefore;
     if (content) this.contentEvents++;
     for (const _ in members) return { kind: "change", content, members };
@@ -92,14 +95,14 @@ export class ChunkReader {
     if (this.created === 0 && typeof chunk["created"] === "number" && chunk["created"] > 0) this.created = Math.floor(chunk["created"]);
   }
 
-  /** Identity for chunks of our own making. */
+  /** Identity of every chunk that leaves: settled by the first one, and ours where the provider gives none. */
   identity(): Loose {
-    return {
+    return (this.#identity ??= {
       id: this.id || `chatcmpl-${this.#context.open.attemptId}`,
       object: "chat.completion.chunk",
       created: this.created || Math.floor(this.#context.nowMs / 1000),
       model: this.model || this.#context.backend.model,
-    };
+    });
   }
 
   #fixIdentity(chunk: Loose, members: Record<string, unknown>): void {

@@ -169,6 +169,12 @@ test("identity that is missing is made up once and kept", () => {
   assert.ok(payloads(decoded.text).every((event) => event.includes('"chat.completion.chunk"')));
 });
 
+test("identity that a provider gives too late does not change the stream's", () => {
+  const decoded = decodeText(sse([{ ...chunkOf({ content: "a" }), id: "", created: 0 }, chunkOf({ content: "b" }), chunkOf({}, "stop")]));
+  assert.equal(readAnswer(payloads(decoded.text)).ids.size, 1);
+  assert.equal(decoded.facts.responseId, "chatcmpl-1");
+});
+
 test("a first chunk without choices goes nowhere, whatever it says of prompt filters", () => {
   const router = { choices: [], created: 0, id: "", model: "", object: "", prompt_filter_results: [] };
   const decoded = decodeText(sse([router, ...HELLO]));

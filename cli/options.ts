@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { ADMIN_PORT, DATA_DIR, isLoopback, loadConfigFile } from "#libs/config/index.ts";
+import { ADMIN_PORT, DATA_DIR, loadConfigFile } from "#libs/config/index.ts";
 import type { CommonOptions, PortOptions } from "./actions.ts";
 import type { CliIo } from "./io.ts";
 
@@ -46,11 +46,6 @@ function adminUrlOf(configFile: string | undefined): string {
 export function urlOf(listen: { readonly host: string; readonly port: number }): string {
   const host = listen.host === "0.0.0.0" || listen.host === "::" ? "127.0.0.1" : listen.host;
   return `http://${host.includes(":") ? `[${host}]` : host}:${listen.port}`;
-}
-
-/** Whether a URL leads to this machine. */
-export function isLocalUrl(url: string): boolean {
-  return URL.canParse(url) && isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ""));
 }
 
 /** A port of the command line. */

@@ -1,4 +1,4 @@
-import type { BackendConfig, ClassConfig, ClassName, PriceFields, ResilienceConfig } from "./model.ts";
+import type { BackendConfig, ClassConfig, ClassName, ResilienceConfig } from "./model.ts";
 
 /** Loopback only: reachable from elsewhere is a decision, not an accident. */
 export const LOOPBACK_HOST = "127.0.0.1";
@@ -31,22 +31,6 @@ export const OUTPUT_MAX_TOKENS = 8_192;
 export const ANTHROPIC_VERSION = "2023-06-01";
 /** vLLM's and SGLang's own default of sequences in flight is 256: the limiter finds its place below. */
 export const CONCURRENCY: BackendConfig["concurrency"] = { mode: "adaptive", min: 1, max: 256 };
-
-/** No price known. */
-export const NO_PRICE: PriceFields = {
-  inputPico: undefined,
-  cacheReadPico: undefined,
-  cacheWritePico: undefined,
-  cacheWrite1hPico: undefined,
-  outputPico: undefined,
-  reasoningPico: undefined,
-  audioInputPico: undefined,
-  audioOutputPico: undefined,
-  imageInputPico: undefined,
-  perRequestNano: undefined,
-  webSearchNano: undefined,
-  perHourNano: undefined,
-};
 
 /**
  * Classes. Ceilings keep batch work off backends that are two thirds full, so that interactive work finds room at once.

@@ -65,7 +65,7 @@ function withoutEmptySections(tree: unknown): unknown {
 const VERSION_CHARS = 12;
 
 /** Short hash of a configuration's text. */
-export function versionOf(text: string): string {
+function versionOf(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, VERSION_CHARS);
 }
 

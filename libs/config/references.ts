@@ -79,7 +79,7 @@ function fromFile(sources: ReferenceSources, file: string): { value: string } | 
 }
 
 /** What a secret setting says: a reference, or text that stands in the file. */
-export type SecretText =
+type SecretText =
   | { readonly kind: "env"; readonly name: string; readonly fallback: string | undefined }
   | { readonly kind: "file"; readonly file: string }
   | { readonly kind: "literal"; readonly text: string };

@@ -36,7 +36,7 @@ export function resolveModels(file: FileConfig, backends: readonly string[]): Re
 }
 
 /** A model over some backends, everything else as by default. */
-export function modelOver(name: string, candidates: readonly string[]): ModelConfig {
+function modelOver(name: string, candidates: readonly string[]): ModelConfig {
   return {
     name,
     aliases: [],

@@ -17,7 +17,7 @@ import type { FileConfig } from "./schema.ts";
 import type { Tree } from "./tree.ts";
 
 /** What resolving needs beside the file. */
-export interface ResolveContext {
+interface ResolveContext {
   readonly sources: ReferenceSources;
   /** The tree the schema accepted, references resolved. */
   readonly tree: Tree;
@@ -111,7 +111,7 @@ function resolveMesh(file: FileConfig, sources: ReferenceSources): MeshConfig {
 }
 
 /** Freezes mappings and lists through and through. Maps and sets are read-only by type. */
-export function deepFreeze<T>(value: T): T {
+function deepFreeze<T>(value: T): T {
   if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
   if (value instanceof Map) for (const item of value.values()) deepFreeze(item);
   else if (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype) {

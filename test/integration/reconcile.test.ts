@@ -1,0 +1,3 @@
+import { reconcileSuite } from "./reconcile.contract.ts";
+
+reconcileSuite("embedded", 10_000);

@@ -148,22 +148,15 @@ export function candidateAt(context: AnswerContext, at: number): Candidate {
 }
 
 /** Terms of the first `count` candidates in order, TERMS.length numbers each. */
-export function termsOf(context: AnswerContext, count: number): Float64Array {
+export function termsOf(context: AnswerContext, count: number): number[] {
   const { judge, resolved } = context;
-  const terms = new Float64Array(count * TERMS.length);
+  const terms: number[] = [];
   for (let place = 0; place < count; place++) {
     const at = judge.table.order[place]!;
     const prediction = judge.predictions[at]!;
-    const base = place * TERMS.length;
-    terms[base] = prediction.ttftMs;
-    terms[base + 1] = prediction.tpotMs * judge.table.outputTokens;
-    terms[base + 2] = prediction.externalityMs;
-    terms[base + 3] = prediction.swapMs;
-    terms[base + 4] = prediction.biasMs;
-    terms[base + 5] = prediction.gateMs;
-    terms[base + 6] = prediction.ttftP90Ms;
-    terms[base + 7] = resolved.inputTokens - prediction.uncachedTokens;
-    terms[base + 8] = judge.table.outputTokens;
+    terms.push(prediction.ttftMs, prediction.tpotMs * judge.table.outputTokens, prediction.externalityMs);
+    terms.push(prediction.swapMs, prediction.biasMs, prediction.gateMs, prediction.ttftP90Ms);
+    terms.push(resolved.inputTokens - prediction.uncachedTokens, judge.table.outputTokens);
   }
   return terms;
 }

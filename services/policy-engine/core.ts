@@ -10,7 +10,7 @@ import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { Engine, type Evidence, type Verdict } from "./engine.ts";
 import { buildFallback } from "./fallback.ts";
 import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
-import { type HeldRequest, type Holding, Holdings } from "./holdings.ts";
+import { type Holding, Holdings } from "./holdings.ts";
 import type { Moment } from "./judge.ts";
 import { refreshLimit } from "./limits.ts";
 import { EngineMetrics } from "./metrics.ts";
@@ -67,7 +67,8 @@ export class Core {
     this.#holdings = new Holdings(this.#snapshot, this.state, deps.random, {
       onRelease: () => this.pump(),
       onBreaker: (backend, transition) => this.#onBreaker(backend, transition),
-      onAnswer: (holding, tokens) => this.state.lengths.learn(holding.tenant, holding.templateHash, holding.model, tokens, this.#monoMs()),
+      onAnswer: ({ request, model }, tokens) =>
+        this.state.lengths.learn(request.tenant, request.templateHash, model, tokens, this.#monoMs()),
     });
     this.#metrics = new EngineMetrics(deps.metrics, this.state, this.scheduler, () => deps.clock.monotonicMs());
     this.#fallback = buildFallback(this.#engine, this.#snapshot, this.state, this.#now());
@@ -125,8 +126,9 @@ export class Core {
     const holding = holder.holdings.get(report.decisionId);
     this.#holdings.report(holding, report, nowMs);
     if (report.event.case === "requestDone") holder.holdings.delete(report.decisionId);
-    if (report.event.case === "ended" && report.event.value.responseId !== "")
-      this.#deps.records.link(report.decisionId, report.event.value.responseId);
+    if (holding !== undefined && report.event.case === "ended" && report.event.value.responseId !== "") {
+      this.#deps.records.link(holding.evidence, report.event.value.responseId);
+    }
   }
 
   /** Releases everything of a holder. */
@@ -261,8 +263,8 @@ export class Core {
     if (reservation !== undefined) {
       const { request } = resolved;
       const held = holder.holdings.get(request.decisionId);
-      if (held !== undefined) this.#holdings.reserveAgain(held, reservation, nowMs);
-      else holder.holdings.set(request.decisionId, this.#holdings.reserve(heldOf(resolved), reservation, nowMs));
+      if (held !== undefined) this.#holdings.reserveAgain(held, evidence, reservation, nowMs);
+      else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved.model.name, evidence, reservation, nowMs));
     }
     decision.queueMs = queueMs;
     if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
@@ -290,17 +292,4 @@ export class Core {
     this.#fallbackStale = true;
     this.pump();
   }
-}
-
-function heldOf(resolved: Resolved): HeldRequest {
-  const { request } = resolved;
-  return {
-    decisionId: request.decisionId,
-    requestId: request.requestId,
-    model: resolved.model.name,
-    tenant: request.tenant,
-    templateHash: request.templateHash,
-    stream: request.stream,
-    inputTokens: request.inputTokens,
-  };
 }

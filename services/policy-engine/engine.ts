@@ -13,7 +13,7 @@ export interface Evidence {
   /** Ruled-out candidates with their reasons. */
   readonly excluded: readonly Candidate[];
   /** TERMS of the allowed candidates, in their order. */
-  readonly terms: Float64Array;
+  readonly terms: readonly number[];
   readonly decidedAtMs: number;
 }
 
@@ -41,7 +41,7 @@ export interface DecideOptions {
   readonly live: boolean;
 }
 
-const NO_TERMS = new Float64Array(0);
+const NO_TERMS: readonly number[] = [];
 
 /** Makes decisions: filter, predict, pick over (request, snapshot, state, now, seed). Keeps nothing but scratch memory. */
 export class Engine {

@@ -1,7 +1,13 @@
-import { type AttemptEnded, type AttemptReport, Outcome, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import {
+  type AttemptEnded,
+  type AttemptReport,
+  type DecideRequest,
+  Outcome,
+  type RateLimitState,
+} from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
-import { basisOf, type Reservation } from "./engine.ts";
+import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
@@ -14,6 +20,8 @@ const ATTEMPT_MAX_MS = 3_600_000;
 
 /** What one attempt (or the reservation for it) takes up at a backend. */
 interface Hold {
+  /** Attempt id; empty until the attempt starts. */
+  attemptId: string;
   readonly backend: BackendState;
   readonly compiled: CompiledBackend;
   readonly sinceMs: number;
@@ -27,19 +35,18 @@ interface Hold {
 
 /** One decided request. */
 export interface Holding {
-  readonly decisionId: string;
-  readonly requestId: string;
+  readonly request: DecideRequest;
+  /** Model name, aliases resolved. */
   readonly model: string;
-  readonly tenant: string;
-  readonly templateHash: string;
-  readonly stream: boolean;
-  readonly inputTokens: number;
   readonly uncachedTokens: number;
+  /** What the latest decision on it was made from. */
+  evidence: Evidence;
   /** When it was last heard of, ms. */
   touchedMs: number;
-  /** Room kept for the first attempt until it starts. */
+  /** Room kept for the next attempt until it starts. */
   reserved: Hold | undefined;
-  readonly attempts: Map<string, Hold>;
+  /** Attempts under way: one, or two with a hedge. */
+  readonly attempts: Hold[];
 }
 
 /** What the rest of the engine wants to hear of. */
@@ -51,9 +58,6 @@ export interface HoldingsListener {
   /** An answer's length is known. */
   onAnswer(holding: Holding, outputTokens: number): void;
 }
-
-/** Features of a request that its holding keeps. */
-export type HeldRequest = Omit<Holding, "reserved" | "attempts" | "uncachedTokens" | "touchedMs">;
 
 /**
  * What decided requests take up, and what their reports teach. Everything reserved here is given back by the attempt's end, the
@@ -79,21 +83,24 @@ export class Holdings {
   }
 
   /** Takes up room for an allowed request. */
-  reserve(request: HeldRequest, reservation: Reservation, nowMs: number): Holding {
+  reserve(model: string, evidence: Evidence, reservation: Reservation, nowMs: number): Holding {
     const holding: Holding = {
-      ...request,
+      request: evidence.request,
+      model,
       uncachedTokens: reservation.uncachedTokens,
+      evidence,
       touchedMs: nowMs,
       reserved: undefined,
-      attempts: new Map(),
+      attempts: [],
     };
     holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
     return holding;
   }
 
   /** Takes up room for another decision on a request that is held already: its candidates were spent. */
-  reserveAgain(holding: Holding, reservation: Reservation, nowMs: number): void {
+  reserveAgain(holding: Holding, evidence: Evidence, reservation: Reservation, nowMs: number): void {
     if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
+    holding.evidence = evidence;
     holding.touchedMs = nowMs;
     holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
   }
@@ -110,7 +117,7 @@ export class Holdings {
         this.#firstToken(holding, report.attemptId, event.value.ttftMs, nowMs);
         break;
       case "gap":
-        this.#gap(holding?.attempts.get(report.attemptId), event.value.gapMs, event.value.outputTokens, nowMs);
+        this.#gap(attemptOf(holding, report.attemptId), event.value.gapMs, event.value.outputTokens, nowMs);
         break;
       case "ended":
         this.#end(holding, report, event.value, nowMs);
@@ -127,8 +134,7 @@ export class Holdings {
   releaseAll(holding: Holding, nowMs: number): void {
     if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
     holding.reserved = undefined;
-    for (const hold of holding.attempts.values()) this.#release(hold, nowMs);
-    holding.attempts.clear();
+    for (const hold of holding.attempts.splice(0)) this.#release(hold, nowMs);
   }
 
   /** Learns from requests that wait for their first token, and gives back what is too old. To be called a few times a second. */
@@ -142,21 +148,22 @@ export class Holdings {
 
   /** Whether nothing was heard of a request for too long although nothing of it runs: the caller then releases it. */
   isForgotten(holding: Holding, nowMs: number): boolean {
-    return holding.attempts.size === 0 && nowMs - holding.touchedMs > UNSTARTED_MAX_MS;
+    return holding.attempts.length === 0 && nowMs - holding.touchedMs > UNSTARTED_MAX_MS;
   }
 
   #take(holding: Holding, backend: BackendState, predictedTtftMs: number, nowMs: number): Hold {
     if (backend.breaker.state(nowMs).kind === "open") this.#tell(backend, LIVE, false, nowMs);
     const trial = backend.breaker.admit(nowMs) === "trial";
-    const basis = basisOf(backend, holding.inputTokens, holding.uncachedTokens, predictedTtftMs);
+    const basis = basisOf(backend, holding.request.inputTokens, holding.uncachedTokens, predictedTtftMs);
     const hold: Hold = {
+      attemptId: "",
       backend,
       compiled: this.#compiledOf(backend),
       sinceMs: nowMs,
       basis,
       trial,
-      prefillTokens: holding.stream ? holding.uncachedTokens : 0,
-      contextTokens: holding.inputTokens,
+      prefillTokens: holding.request.stream ? holding.uncachedTokens : 0,
+      contextTokens: holding.request.inputTokens,
       outputTokens: 0,
       gapSeen: false,
     };
@@ -164,8 +171,8 @@ export class Holdings {
     if (backend.inFlight > backend.inFlightPeak) backend.inFlightPeak = backend.inFlight;
     backend.prefillTokens += hold.prefillTokens;
     backend.contextTokens += hold.contextTokens;
-    backend.rates.take(holding.inputTokens, nowMs);
-    learnDispatch(backend, holding.uncachedTokens, holding.inputTokens, nowMs);
+    backend.rates.take(holding.request.inputTokens, nowMs);
+    learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     this.#live.add(hold);
     return hold;
   }
@@ -187,24 +194,24 @@ export class Holdings {
   }
 
   #start(holding: Holding, report: AttemptReport, nowMs: number): void {
+    if (attemptOf(holding, report.attemptId) !== undefined) return;
     const reserved = holding.reserved;
     holding.reserved = undefined;
-    if (reserved !== undefined && reserved.backend.name === report.backend) {
-      holding.attempts.set(report.attemptId, reserved);
-      return;
-    }
-    if (reserved !== undefined) this.#release(reserved, nowMs);
-    const backend = this.#state.byName(report.backend);
-    if (backend !== undefined && !holding.attempts.has(report.attemptId))
-      holding.attempts.set(report.attemptId, this.#take(holding, backend, 0, nowMs));
+    let hold = reserved?.backend.name === report.backend ? reserved : undefined;
+    if (reserved !== undefined && hold === undefined) this.#release(reserved, nowMs);
+    const backend = hold?.backend ?? this.#state.byName(report.backend);
+    if (backend === undefined) return;
+    hold ??= this.#take(holding, backend, 0, nowMs);
+    hold.attemptId = report.attemptId;
+    holding.attempts.push(hold);
   }
 
   #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {
-    const hold = holding?.attempts.get(attemptId);
+    const hold = attemptOf(holding, attemptId);
     if (holding === undefined || hold === undefined || !this.#live.has(hold)) return;
     hold.backend.prefillTokens = Math.max(0, hold.backend.prefillTokens - hold.prefillTokens);
     hold.prefillTokens = 0;
-    if (holding.stream) learnTtft(hold.compiled, hold.backend, hold.basis, ttftMs, nowMs);
+    if (holding.request.stream) learnTtft(hold.compiled, hold.backend, hold.basis, ttftMs, nowMs);
   }
 
   #gap(hold: Hold | undefined, gapMs: number, outputTokens: number, nowMs: number): void {
@@ -219,10 +226,10 @@ export class Holdings {
 
   #end(holding: Holding | undefined, report: AttemptReport, ended: AttemptEnded, nowMs: number): void {
     const backend = this.#state.byName(report.backend);
-    const hold = holding?.attempts.get(report.attemptId);
+    const hold = attemptOf(holding, report.attemptId);
     if (backend !== undefined) this.#learnEnd(backend, holding, hold, ended, nowMs);
     if (holding === undefined || hold === undefined) return;
-    holding.attempts.delete(report.attemptId);
+    holding.attempts.splice(holding.attempts.indexOf(hold), 1);
     this.#release(hold, nowMs);
   }
 
@@ -255,7 +262,7 @@ export class Holdings {
     learnOutput(backend, ended.outputTokens);
     this.#listener.onAnswer(holding, ended.outputTokens);
     if (hold.gapSeen || ended.outputTokens === 0) return;
-    const beforeMs = holding.stream && ended.ttftMs > 0 ? ended.ttftMs : Math.min(hold.basis.predictedTtftMs, ended.durationMs);
+    const beforeMs = holding.request.stream && ended.ttftMs > 0 ? ended.ttftMs : Math.min(hold.basis.predictedTtftMs, ended.durationMs);
     learnGap(hold.compiled, backend, (ended.durationMs - beforeMs) / ended.outputTokens, nowMs);
   }
 
@@ -273,6 +280,12 @@ export class Holdings {
     for (const other of this.#state.backends) if (other !== backend && other.breaker.state(nowMs).kind === "open") out++;
     return (out + 1) / Math.max(1, this.#state.backends.length) <= this.#snapshot.config.resilience.breaker.maxEjected;
   }
+}
+
+function attemptOf(holding: Holding | undefined, attemptId: string): Hold | undefined {
+  if (holding === undefined) return undefined;
+  for (const hold of holding.attempts) if (hold.attemptId === attemptId) return hold;
+  return undefined;
 }
 
 /** What the breaker makes of an attempt's end (routing, sections 1.5 and 1.7). */

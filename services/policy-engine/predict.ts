@@ -172,6 +172,7 @@ export function inputBucket(tokens: number): number {
 
 /** The bucket of this prompt, or the nearest one that has seen enough. */
 function ttftSketch(state: BackendState, inputTokens: number): BackendState["ttft"][number] | undefined {
+  if (state.samples === 0) return undefined;
   const own = inputBucket(inputTokens);
   for (let distance = 0; distance < INPUT_BUCKETS.length; distance++) {
     const below = state.ttft[own - distance];

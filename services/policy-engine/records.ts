@@ -7,83 +7,87 @@ import type { Evidence } from "./engine.ts";
 export interface DecisionRecords {
   /** Keeps a decision's evidence. Never throws, never blocks. */
   keep(evidence: Evidence): void;
-  /** Adds a response id to the record of a decision. */
-  link(decisionId: string, responseId: string): void;
+  /** A response id became known for a decision kept before. */
+  link(evidence: Evidence, responseId: string): void;
   /** By decision id, request id (the latest) or response id; undefined = gone or never was. */
   find(id: string): Promise<DecisionRecord | undefined>;
   /** The latest. */
   last(): Promise<DecisionRecord | undefined>;
 }
 
-/** Memory the ring may take, bytes: some 20,000 decisions over four candidates. */
-const RING_BYTES = 16 * 1024 * 1024;
+/** Memory the ring may take, bytes: some 5,000 decisions over four candidates. */
+const RING_BYTES = 8 * 1024 * 1024;
 
 /** Estimated bytes of a record, and of each candidate in it. */
-const RECORD_BYTES = 500;
-const CANDIDATE_BYTES = 240;
+const RECORD_BYTES = 1_000;
+const CANDIDATE_BYTES = 300;
 
 /** Response ids kept with one decision. */
 const RESPONSE_IDS_MAX = 8;
 
-interface Kept {
-  readonly evidence: Evidence;
-  readonly bytes: number;
-  responseIds: string[] | undefined;
-}
-
-/** Decision records in memory: a ring bounded in bytes, the oldest go first. */
+/**
+ * Decision records in memory: a ring bounded in bytes, the oldest go first. Keeping is an array write; finding, which people do,
+ * looks through the ring from the newest back.
+ */
 export class MemoryRecords implements DecisionRecords {
   readonly #bytesMax: number;
-  /** In order of decision. */
-  readonly #byDecision = new Map<string, Kept>();
-  readonly #byRequest = new Map<string, Kept>();
-  readonly #byResponse = new Map<string, Kept>();
+  readonly #ring: (Evidence | undefined)[];
+  readonly #responseIds = new WeakMap<Evidence, string[]>();
+  #oldest = 0;
+  #count = 0;
   #bytes = 0;
-  #last: Kept | undefined;
 
   constructor(bytesMax = RING_BYTES) {
     this.#bytesMax = bytesMax;
+    this.#ring = Array.from({ length: Math.max(2, Math.ceil(bytesMax / RECORD_BYTES)) }, () => undefined);
   }
 
   keep(evidence: Evidence): void {
-    const count = evidence.excluded.length + evidence.terms.length / TERMS.length;
-    const kept: Kept = { evidence, bytes: RECORD_BYTES + count * CANDIDATE_BYTES, responseIds: undefined };
-    const id = evidence.request.decisionId;
-    const before = this.#byDecision.get(id);
-    if (before !== undefined) this.#forget(id, before);
-    this.#byDecision.set(id, kept);
-    if (evidence.request.requestId !== "") this.#byRequest.set(evidence.request.requestId, kept);
-    this.#bytes += kept.bytes;
-    this.#last = kept;
-    while (this.#bytes > this.#bytesMax && this.#byDecision.size > 1) {
-      const [oldest, oldestKept] = this.#byDecision.entries().next().value!;
-      this.#forget(oldest, oldestKept);
-    }
+    this.#bytes += bytesOf(evidence);
+    while (this.#count === this.#ring.length || (this.#bytes > this.#bytesMax && this.#count > 0)) this.#forgetOldest();
+    this.#ring[(this.#oldest + this.#count) % this.#ring.length] = evidence;
+    this.#count += 1;
   }
 
-  link(decisionId: string, responseId: string): void {
-    const kept = this.#byDecision.get(decisionId);
-    if (kept === undefined || responseId === "" || (kept.responseIds?.length ?? 0) >= RESPONSE_IDS_MAX) return;
-    (kept.responseIds ??= []).push(responseId);
-    this.#byResponse.set(responseId, kept);
+  link(evidence: Evidence, responseId: string): void {
+    const known = this.#responseIds.get(evidence);
+    if (known === undefined) this.#responseIds.set(evidence, [responseId]);
+    else if (known.length < RESPONSE_IDS_MAX) known.push(responseId);
   }
 
   find(id: string): Promise<DecisionRecord | undefined> {
-    const kept = this.#byDecision.get(id) ?? this.#byRequest.get(id) ?? this.#byResponse.get(id);
-    return Promise.resolve(kept && recordOf(kept.evidence, kept.responseIds ?? []));
+    for (let back = this.#count - 1; back >= 0; back--) {
+      const evidence = this.#at(back);
+      const { request } = evidence;
+      if (request.decisionId === id || request.requestId === id || this.#responseIds.get(evidence)?.includes(id)) {
+        return Promise.resolve(this.#record(evidence));
+      }
+    }
+    return Promise.resolve(undefined);
   }
 
   last(): Promise<DecisionRecord | undefined> {
-    return Promise.resolve(this.#last && recordOf(this.#last.evidence, this.#last.responseIds ?? []));
+    return Promise.resolve(this.#count === 0 ? undefined : this.#record(this.#at(this.#count - 1)));
   }
 
-  #forget(id: string, kept: Kept): void {
-    this.#byDecision.delete(id);
-    this.#bytes -= kept.bytes;
-    const { requestId } = kept.evidence.request;
-    if (this.#byRequest.get(requestId) === kept) this.#byRequest.delete(requestId);
-    for (const responseId of kept.responseIds ?? []) if (this.#byResponse.get(responseId) === kept) this.#byResponse.delete(responseId);
+  #at(place: number): Evidence {
+    return this.#ring[(this.#oldest + place) % this.#ring.length]!;
   }
+
+  #record(evidence: Evidence): DecisionRecord {
+    return recordOf(evidence, this.#responseIds.get(evidence) ?? []);
+  }
+
+  #forgetOldest(): void {
+    this.#bytes -= bytesOf(this.#at(0));
+    this.#ring[this.#oldest] = undefined;
+    this.#oldest = (this.#oldest + 1) % this.#ring.length;
+    this.#count -= 1;
+  }
+}
+
+function bytesOf(evidence: Evidence): number {
+  return RECORD_BYTES + (evidence.excluded.length + evidence.terms.length / TERMS.length) * CANDIDATE_BYTES;
 }
 
 /** The record of a decision: every candidate with its terms, the excluded ones with their reasons. */
@@ -103,7 +107,7 @@ export function recordOf(evidence: Evidence, responseIds: readonly string[]): De
   };
 }
 
-function withTerms(candidate: Candidate, values: Float64Array, place: number): Candidate {
+function withTerms(candidate: Candidate, values: readonly number[], place: number): Candidate {
   const terms: Record<string, number> = {};
   for (let at = 0; at < TERMS.length; at++) terms[TERMS[at]!] = values[place * TERMS.length + at] ?? 0;
   return { ...candidate, terms };

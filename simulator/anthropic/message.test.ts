@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { stringOf } from "../http/json.ts";
 import { type Bed, eventsOf, type Loose, recording, startBed, testProfiles } from "../testbed.ts";
 
 const update = { name: "updateIssueList", input_schema: { type: "object", properties: {} } };
@@ -51,8 +52,8 @@ test("a text stream has the events and the fields of a recorded one", { skip }, 
     "message_delta",
     "message_stop",
   ]) {
-    const ours = events.find((event) => String(event["type"]) === type);
-    const theirs = text!.find((event) => String(event["type"]) === type);
+    const ours = events.find((event) => stringOf(event["type"]) === type);
+    const theirs = text!.find((event) => stringOf(event["type"]) === type);
     assert.deepEqual(keysOf(ours), keysOf(theirs), type);
   }
 });
@@ -62,7 +63,7 @@ test("a call without arguments streams as recorded: one empty piece of JSON", { 
   const events = (await bed.message({ stream: true, tools: [update] })).events();
   const fromTool = (all: readonly Loose[]): string[] => skeleton(all).slice(skeleton(all).indexOf("content_block_start tool_use"));
   assert.deepEqual(fromTool(events), fromTool(theirs));
-  const piece = events.find((event) => event["delta"]?.["type"] !== undefined && String(event["delta"]["type"]) === "input_json_delta");
+  const piece = events.find((event) => event["delta"]?.["type"] !== undefined && stringOf(event["delta"]["type"]) === "input_json_delta");
   assert.equal(piece!["delta"]!["partial_json"], "");
 });
 
@@ -82,7 +83,7 @@ test("every event is named as its data says, in one piece, without [DONE]", asyn
   const { text: body } = await bed.message({ stream: true });
   for (const event of body.split("\n\n").filter(Boolean)) {
     const [name, data] = event.split("\n");
-    assert.equal(name, `event: ${String(eventsOf(data!)[0]!["type"])}`);
+    assert.equal(name, `event: ${stringOf(eventsOf(data!)[0]!["type"])}`);
   }
   assert.ok(!body.includes("[DONE]"));
 });
@@ -172,8 +173,8 @@ for (const [what, fields, message, headers] of WRONG) {
     const answer = await bed.message(fields, headers);
     assert.equal(answer.status, 400, answer.text);
     assert.equal(answer.json()["error"]?.["type"], "invalid_request_error");
-    assert.match(String(answer.json()["error"]?.["message"]), message);
-    assert.match(String(answer.json()["request_id"]), /^req_/);
+    assert.match(stringOf(answer.json()["error"]?.["message"]), message);
+    assert.match(stringOf(answer.json()["request_id"]), /^req_/);
   });
 }
 
@@ -184,10 +185,10 @@ test("the newest version answers what leaves sampling alone, and an unknown mode
 
 test("an answer begun by the caller is continued, or refused where the model does not take it", async () => {
   const messages = [{ role: "user", content: "Tell me about rivers" }];
-  const full = String((await bed.message({ messages })).json()["content"]?.[0]?.["text"]);
+  const full = stringOf((await bed.message({ messages })).json()["content"]?.[0]?.["text"]);
   const start = full.slice(0, 20).trimEnd();
   const rest = await bed.message({ messages: [...messages, { role: "assistant", content: start }] });
-  assert.equal(start + String(rest.json()["content"]?.[0]?.["text"]), full);
+  assert.equal(start + stringOf(rest.json()["content"]?.[0]?.["text"]), full);
   const strict = await startBed(
     testProfiles()
       .slice(1, 2)

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { Agent, request as httpRequest } from "node:http";
 import { after, beforeEach, before, test } from "node:test";
-import { brotliDecompressSync, gunzipSync } from "node:zlib";
+import { gunzipSync } from "node:zlib";
 import { systemClock } from "#libs/clock/index.ts";
+import { stringOf } from "../http/json.ts";
 import { type Answer, type Bed, eventsOf, send, startBed, testProfiles, textOf, until } from "../testbed.ts";
 import { FAULT_KINDS, faultKindOf, STATUS_KINDS } from "./kinds.ts";
 import { parseFaultHeader, parseFaultOrder } from "./parse.ts";
@@ -21,8 +22,8 @@ const streamed = (fault: string, backend = "openai"): Promise<Answer> =>
   bed.chat(backend, { stream: true, stream_options: { include_usage: true } }, { "x-sim-fault": fault });
 const whole = (fault: string, backend = "openai"): Promise<Answer> => bed.chat(backend, {}, { "x-sim-fault": fault });
 
-/** Asks, and leaves once some bytes came or `ms` passed. */
-function glimpse(fault: string, ms: number): Promise<{ status: number; text: string; ended: boolean }> {
+/** Asks, and leaves some time after `enough` was seen: what must not come has had the chance to. */
+function glimpse(fault: string, enough: (text: string) => boolean): Promise<{ status: number; text: string; ended: boolean }> {
   return new Promise((resolve) => {
     let text = "";
     let status = 0;
@@ -35,15 +36,21 @@ function glimpse(fault: string, ms: number): Promise<{ status: number; text: str
     request.on("error", () => undefined);
     request.on("response", (response) => {
       status = response.statusCode!;
-      response.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
+      response.on("data", (chunk: Buffer) => {
+        text += chunk.toString("latin1");
+        if (enough(text)) leave();
+      });
       response.on("end", () => (ended = true));
       response.on("error", () => undefined);
     });
     request.end(JSON.stringify({ model: "gpt-5-mini", stream: true, messages: [{ role: "user", content: "Tell me about rivers" }] }));
-    systemClock.after(ms, () => {
-      request.destroy();
-      resolve({ status, text, ended });
-    });
+    const leave = (): void => {
+      systemClock.after(30, () => {
+        request.destroy();
+        resolve({ status, text, ended });
+      });
+    };
+    if (enough("")) leave();
   });
 }
 
@@ -76,7 +83,7 @@ for (const kind of STATUS_KINDS) {
 test("the three 429 families differ as OpenAI's do, and only the first two ask to come back", async () => {
   const [rate, quota, slow] = [await whole("429-rate"), await whole("429-quota"), await whole("429-slow")];
   assert.deepEqual(
-    [rate, quota, slow].map((answer) => String(answer.json()["error"]?.["type"])),
+    [rate, quota, slow].map((answer) => stringOf(answer.json()["error"]?.["type"])),
     ["requests", "insufficient_quota", "rate_limit_error"],
   );
   assert.deepEqual(
@@ -102,14 +109,14 @@ test("garbage is no HTTP", async () => {
 });
 
 test("blackhole accepts and never answers", async () => {
-  assert.deepEqual(await glimpse("blackhole", 50), { status: 0, text: "", ended: false });
+  assert.deepEqual(await glimpse("blackhole", () => true), { status: 0, text: "", ended: false });
 });
 
 test("stall falls silent after k tokens, or before headers", async () => {
-  const some = await glimpse("stall;after_tokens=2", 60);
+  const some = await glimpse("stall;after_tokens=2", (text) => eventsOf(text).length === 3);
   assert.equal(some.ended, false);
   assert.equal(eventsOf(some.text).length, 3);
-  assert.equal((await glimpse("stall;after_tokens=0", 60)).ended, false);
+  assert.equal((await glimpse("stall;after_tokens=0", (text) => text !== "")).ended, false);
   await until(() => bed.simulator.invoice().length === 2, "two lines");
   assert.deepEqual(
     bed.simulator.invoice().map((line) => [line.output_tokens, line.canceled, line.stated]),
@@ -166,18 +173,17 @@ test("malformed breaks one line and goes on; giant_line stays valid JSON", async
   const giant = await streamed("giant_line;bytes=100000");
   assert.ok(giant.text.split("\n").some((line) => line.length > 100_000));
   assert.ok(giant.events().length > 5);
-  assert.throws(() => eventsOf(`data: ${"{"}`));
 });
 
 test("endless_line never ends", async () => {
-  const seen = await glimpse("endless_line", 50);
+  const seen = await glimpse("endless_line", (text) => text.length > 200_000);
   assert.ok(seen.text.length > 100_000);
   assert.ok(!seen.text.slice(-60_000).includes("\n"));
 });
 
-test("slow multiplies times, drip gives byte by byte", async () => {
-  const seen = await glimpse("drip;delay_ms=1", 50);
-  assert.ok(seen.text.length > 0 && seen.text.length < 200, String(seen.text.length));
+test("drip gives byte by byte", async () => {
+  const seen = await glimpse("drip;delay_ms=20", (text) => text.length >= 3);
+  assert.ok(seen.text.length < 50, String(seen.text.length));
 });
 
 for (const [fault, marks] of [
@@ -264,7 +270,6 @@ test("a wrong content type, gzip nobody asked for, and a thousand headers", asyn
     });
     request.end(JSON.stringify({ model: "gpt-5-mini", stream: true, messages: [{ role: "user", content: "x" }] }));
   });
-  assert.throws(() => brotliDecompressSync(zipped));
   assert.match(gunzipSync(zipped).toString(), /data: \[DONE\]\n\n$/);
   assert.equal((await whole("many_headers;bytes=200")).headers["x-filler-199"]?.length, 32);
 });
@@ -272,7 +277,7 @@ test("a wrong content type, gzip nobody asked for, and a thousand headers", asyn
 test("loading makes health and inference answer 503 as a loading llama.cpp does", async () => {
   bed.simulator.fault("llamacpp", "loading");
   const health = await bed.get("llamacpp", "/health");
-  assert.deepEqual([health.status, String(health.json()["error"]?.["message"])], [503, "Loading model"]);
+  assert.deepEqual([health.status, stringOf(health.json()["error"]?.["message"])], [503, "Loading model"]);
   assert.equal((await bed.chat("llamacpp", {})).status, 503);
   bed.simulator.clear("llamacpp");
   assert.equal((await bed.get("llamacpp", "/health")).status, 200);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { checkSum } from "../engine/text.ts";
+import { stringOf } from "../http/json.ts";
 import { type Bed, startBed, testProfiles, textOf } from "../testbed.ts";
 
 const weather = {
@@ -18,17 +19,17 @@ after(() => bed.simulator.stop());
 test("the same request gets the same text, whole or streamed, in every dialect, and its checksum holds", async () => {
   const texts = new Set<string>();
   for (const name of ["openai", "vllm", "sglang", "llamacpp", "ollama", "tgi"]) {
-    texts.add(String((await bed.chat(name, {})).json()["choices"]?.[0]?.["message"]?.["content"]));
+    texts.add(stringOf((await bed.chat(name, {})).json()["choices"]?.[0]?.["message"]?.["content"]));
     texts.add(textOf((await bed.chat(name, { stream: true })).events()));
   }
-  texts.add(String((await bed.message({})).json()["content"]?.[0]?.["text"]));
+  texts.add(stringOf((await bed.message({})).json()["content"]?.[0]?.["text"]));
   assert.equal(texts.size, 1, [...texts].join("\n"));
   assert.equal(checkSum([...texts][0]!), "ok");
 });
 
 test("a seed and another prompt change the text, a lost or doubled word breaks the checksum", async () => {
   const text = async (fields: object): Promise<string> =>
-    String((await bed.chat("openai", { ...fields })).json()["choices"]?.[0]?.["message"]?.["content"]);
+    stringOf((await bed.chat("openai", { ...fields })).json()["choices"]?.[0]?.["message"]?.["content"]);
   const plain = await text({});
   assert.notEqual(plain, await text({ seed: 1 }));
   assert.notEqual(plain, await text({ messages: [{ role: "user", content: "Tell me about trains" }] }));
@@ -39,14 +40,14 @@ test("a seed and another prompt change the text, a lost or doubled word breaks t
 
 test("hello is answered with a friendly sentence", async () => {
   const answer = await bed.chat("openai", { messages: [{ role: "user", content: "hello" }] });
-  assert.match(String(answer.json()["choices"]?.[0]?.["message"]?.["content"]), /^Hello! .* help you today/);
+  assert.match(stringOf(answer.json()["choices"]?.[0]?.["message"]?.["content"]), /^Hello! .* help you today/);
 });
 
 test("the token limit ends an answer with length, a stop string with stop and without the string", async () => {
   const short = (await bed.chat("openai", { max_completion_tokens: 5 })).json();
   assert.equal(short["choices"]?.[0]?.["finish_reason"], "length");
   assert.equal(short["usage"]?.["completion_tokens"], 5);
-  const full = String((await bed.chat("openai", {})).json()["choices"]?.[0]?.["message"]?.["content"]);
+  const full = stringOf((await bed.chat("openai", {})).json()["choices"]?.[0]?.["message"]?.["content"]);
   const stop = full.split(" ")[3]!;
   const stopped = (await bed.chat("vllm", { stop })).json();
   assert.equal(stopped["choices"]?.[0]?.["finish_reason"], "stop");
@@ -103,14 +104,14 @@ test("streamed calls carry id and name first, then pieces of arguments that join
 
 test("a partial answer is continued to the same text under continue_final_message", async () => {
   const messages = [{ role: "user", content: "Tell me about rivers" }];
-  const full = String((await bed.chat("vllm", { messages })).json()["choices"]?.[0]?.["message"]?.["content"]);
+  const full = stringOf((await bed.chat("vllm", { messages })).json()["choices"]?.[0]?.["message"]?.["content"]);
   const start = full.slice(0, 25);
   const rest = await bed.chat("vllm", {
     messages: [...messages, { role: "assistant", content: start }],
     continue_final_message: true,
     add_generation_prompt: false,
   });
-  assert.equal(start + String(rest.json()["choices"]?.[0]?.["message"]?.["content"]), full);
+  assert.equal(start + stringOf(rest.json()["choices"]?.[0]?.["message"]?.["content"]), full);
 });
 
 test("usage comes on its own chunk when asked for, not otherwise, and vLLM implies it by stream_options", async () => {
@@ -135,7 +136,7 @@ test("embeddings are unit vectors of the asked size, equal in both encodings", a
       ...fields,
     });
   const floats = (await ask({})).json()["data"]?.[0]?.["embedding"] as unknown as number[];
-  const bytes = Buffer.from(String((await ask({ encoding_format: "base64" })).json()["data"]?.[0]?.["embedding"]), "base64");
+  const bytes = Buffer.from(stringOf((await ask({ encoding_format: "base64" })).json()["data"]?.[0]?.["embedding"]), "base64");
   assert.equal(floats.length, 8);
   assert.ok(Math.abs(floats.reduce((sum, value) => sum + value * value, 0) - 1) < 1e-6);
   assert.deepEqual(

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Ajv, type ValidateFunction } from "ajv";
 import { parse } from "yaml";
+import { stringOf } from "../http/json.ts";
 import { type Bed, startBed } from "../testbed.ts";
 
 const path = process.env["SIGNALBOX_SPEC"] ?? new URL("../../../shared/spec/openai-openapi.yaml", import.meta.url).pathname;
@@ -132,7 +133,7 @@ test("embeddings, legacy completions, models and errors are valid by OpenAI's sp
   check("ListModelsResponse", (await bed.get("openai", "/v1/models")).json());
   check("Model", (await bed.get("openai", "/v1/models/gpt-5-mini")).json());
   const stream = await bed.post("openai", "/v1/completions", { model: "gpt-5-mini", prompt: "once", stream: true });
-  assert.equal(stream.events().filter((event) => String(event["object"]) !== "text_completion").length, 0);
+  assert.equal(stream.events().filter((event) => stringOf(event["object"]) !== "text_completion").length, 0);
   for (const kind of ["400", "401", "403", "404", "429-rate", "429-quota", "429-slow", "500", "503", "context_length"]) {
     check("ErrorResponse", (await bed.chat("openai", {}, { "x-sim-fault": kind })).json());
   }

@@ -20,9 +20,11 @@ export function checkReferences(root: Tree, checkRule: RuleCheck | undefined, re
     report(path, `${shown(value)} is not a ${what}, ${suggestionsLeft < 0 ? "correct it" : suggestion(value, names)}`);
   };
   const expectAll = (what: string, names: ReadonlySet<string>, list: readonly unknown[], path: ConfigPath): void => {
+    const seen = new Set<unknown>();
     for (const [index, value] of list.entries()) {
       expect(what, names, value, [...path, index]);
-      if (list.indexOf(value) !== index) report([...path, index], `${shown(value)} is given twice, remove one`);
+      if (seen.has(value)) report([...path, index], `${shown(value)} is given twice, remove one`);
+      seen.add(value);
     }
   };
   const models = checkModels(root, expectAll, backends, report);

@@ -20,6 +20,10 @@ const VALUES_MAX = 50_000;
 /** `- - - - x`: lists in lists on one line, which no bracket announces. */
 const COMPACT_NESTING = new RegExp(`(?:[-?:] +){${NESTING_MAX + 1}}`);
 
+/** Every deeper level of nesting indents by at least a column: this bounds what brackets and dashes do not. */
+const INDENTATION_MAX = 512;
+const DEEP_INDENTATION = new RegExp(`\\n {${INDENTATION_MAX + 1}}`);
+
 const NEWLINE = 10;
 const COMMA = 44;
 const OPENERS = new Set(["[".charCodeAt(0), "{".charCodeAt(0)]);
@@ -32,6 +36,13 @@ function refusal(text: string): Finding | undefined {
   }
   const compact = COMPACT_NESTING.exec(text);
   if (compact) return { path: [], message: `a line nests more than ${NESTING_MAX} deep, write it flatter`, offset: compact.index };
+  const indented = DEEP_INDENTATION.exec(text);
+  if (indented)
+    return {
+      path: [],
+      message: `a line is indented more than ${INDENTATION_MAX} columns, is it nested too deeply?`,
+      offset: indented.index + 1,
+    };
   let structure = 0;
   let nesting = 0;
   for (let offset = 0; offset < text.length; offset += 1) {

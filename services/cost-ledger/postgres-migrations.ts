@@ -1,0 +1,16 @@
+import { COLUMNS } from "./columns.ts";
+
+/** Applied in order, each once; `schema_version` counts them. Entries are append-only: the trigger refuses anything else. */
+export const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE entries (${COLUMNS.map(({ name, postgres }) => `${name} ${postgres} NOT NULL`).join(", ")},
+     PRIMARY KEY (sequence), UNIQUE (attempt_id, part));
+   CREATE INDEX entries_started ON entries (started_at_us);
+   CREATE FUNCTION entries_append_only() RETURNS trigger LANGUAGE plpgsql AS
+     $$ BEGIN RAISE EXCEPTION 'entries are append-only'; END $$;
+   CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entries
+     FOR EACH STATEMENT EXECUTE FUNCTION entries_append_only();
+   CREATE TABLE price_books (version text PRIMARY KEY, first_seen_ms int8 NOT NULL, book bytea NOT NULL);
+   CREATE TABLE control (id int2 PRIMARY KEY CHECK (id = 1), revision int8 NOT NULL, state bytea NOT NULL);
+   CREATE TABLE counters (name text PRIMARY KEY, value int8 NOT NULL);
+   INSERT INTO counters VALUES ('duplicates', 0);`,
+];

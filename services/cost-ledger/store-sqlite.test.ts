@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test, type TestContext } from "node:test";
+import { createSqliteStore } from "./store-sqlite.ts";
+import { posted, storeContract } from "./store.contract.ts";
+
+function temporaryFile(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "signalbox-ledger-"));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, "nested", "ledger.db");
+}
+
+storeContract(
+  "sqlite",
+  async (t) => {
+    const store = createSqliteStore(temporaryFile(t));
+    await store.start();
+    return store;
+  },
+  false,
+);
+
+test("sqlite: entries survive a restart and refuse to be changed", async (t) => {
+  const path = temporaryFile(t);
+  const first = createSqliteStore(path);
+  await first.start();
+  await first.book([posted("a1")], 1);
+  await first.stop();
+  await assert.rejects(async () => first.totals(), { code: "ledger_unavailable" });
+  const second = createSqliteStore(path);
+  await second.start();
+  t.after(() => second.stop());
+  assert.equal((await second.totals()).entries, 1n);
+  const raw = new DatabaseSync(path);
+  t.after(() => raw.close());
+  assert.throws(() => raw.exec("UPDATE entries SET cost_nano_usd = 0"), /append-only/);
+  assert.throws(() => raw.exec("DELETE FROM entries"), /append-only/);
+});
+
+test("sqlite: a file that cannot be a database is refused at the start", async (t) => {
+  await assert.rejects(createSqliteStore("/dev/null/ledger.db").start());
+  const path = temporaryFile(t);
+  assert.equal(createSqliteStore(path).up, false);
+});

@@ -1,17 +1,18 @@
-import type { CliActions, DevOptions, ServeOptions } from "#cli/index.ts";
+import type { CliActions, DevOptions, ServeOptions, SimServeOptions } from "#cli/index.ts";
 import { runBench } from "#bench/index.ts";
+import { SeededRandom } from "#libs/clock/fake.ts";
 import { systemClock, systemRandom } from "#libs/clock/index.ts";
 import { withPorts } from "#libs/config/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import { createSimulator, devProfiles, serveSimulator } from "#simulator/index.ts";
+import { createSimulator, devBackends, devProfiles, serveSimulator } from "#simulator/index.ts";
 import { bannerText } from "./banner.ts";
 import { devConfig } from "./dev-config.ts";
 import { runChecks } from "./checks.ts";
 import { startProcess, type ProcessOptions, type RunningProcess } from "./process.ts";
 import { fixedConfig, openConfigFile } from "./reload.ts";
 import { parseRole, ROLES, type RoleChoice } from "./roles.ts";
-import { runUntilSignalled } from "./signals.ts";
+import { runUntilSignalled, untilSignalled } from "./signals.ts";
 
 /** Exit code for what the caller must change: arguments or configuration. */
 const EXIT_USAGE = 2;
@@ -20,7 +21,7 @@ const EXIT_USAGE = 2;
 export const actions: CliActions = {
   dev,
   serve,
-  simServe: (options) => serveSimulator(options),
+  simServe,
   bench: (options) => runBench(options),
   check: (options) => runChecks(options),
 };
@@ -30,9 +31,8 @@ async function dev(options: DevOptions): Promise<number> {
   if (options.configFile !== undefined) return serve({ ...options, roles: [] });
   const startedMs = systemClock.monotonicMs();
   const simulator = createSimulator({ clock: systemClock, random: systemRandom, logger: silentLogger, profiles: devProfiles() });
-  const urls = await simulator.start();
-  const simulators = Object.fromEntries([...urls].map(([name, { url }]) => [name, url]));
-  const config = fixedConfig(withPorts(devConfig({ simulators, env: process.env }, options.dataDir), options));
+  const simulated = devBackends(await simulator.start());
+  const config = fixedConfig(withPorts(devConfig({ simulated, env: process.env }, options.dataDir), options));
   const started = await start({
     roles: undefined,
     config,
@@ -46,7 +46,7 @@ async function dev(options: DevOptions): Promise<number> {
     await simulator.stop();
     return started;
   }
-  print(started, startedMs, new Set(urls.keys()));
+  print(started, startedMs, new Set(simulated.map(({ name }) => name)));
   const code = await runUntilSignalled(started, config);
   await simulator.stop();
   return code;
@@ -78,6 +78,22 @@ async function serve(options: ServeOptions): Promise<number> {
   if (typeof started === "number") return started;
   print(started, startedMs, new Set());
   return runUntilSignalled(started, opened.config);
+}
+
+/** `signalbox sim serve`: the simulated providers alone, on fixed ports. */
+async function simServe(options: SimServeOptions): Promise<number> {
+  const random = options.seed === undefined ? systemRandom : new SeededRandom(options.seed);
+  const print = (line: string): void => void process.stdout.write(`${line}\n`);
+  const served = await serveSimulator({
+    clock: systemClock,
+    random,
+    logger: silentLogger,
+    print,
+    ...(options.port === undefined ? {} : { firstPort: options.port }),
+  });
+  await untilSignalled();
+  await served.stop();
+  return 0;
 }
 
 async function start(options: ProcessOptions): Promise<RunningProcess | number> {

@@ -1,51 +1,9 @@
 import { stringify } from "yaml";
 import { formatProblems, loadConfig, type Config, type ProviderName } from "#libs/config/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import type { DevBackend } from "#simulator/index.ts";
 
 type WrittenBackend = Readonly<Record<string, unknown>> & { readonly provider: ProviderName; readonly model: string };
-
-/** The simulated backends of `signalbox dev`, without their addresses. */
-const SIMULATED: Readonly<Record<string, WrittenBackend>> = {
-  "sim-gpu-a": {
-    provider: "vllm",
-    model: "meta-llama/Llama-3.3-70B-Instruct",
-    context: "128k",
-    capabilities: ["tools", "json_schema"],
-    concurrency: { mode: "adaptive", min: 2, max: 64 },
-    price: { per_hour: "$1.90" },
-    params_b: 70,
-    labels: { zone: "dc1", residency: "eu" },
-  },
-  "sim-gpu-b": {
-    provider: "vllm",
-    model: "meta-llama/Llama-3.3-70B-Instruct",
-    context: "128k",
-    capabilities: ["tools", "json_schema"],
-    concurrency: { mode: "adaptive", min: 2, max: 64 },
-    price: { per_hour: "$1.90" },
-    params_b: 70,
-    labels: { zone: "dc2", residency: "eu" },
-  },
-  "sim-openai": {
-    provider: "openai",
-    model: "gpt-5-mini",
-    context: "400k",
-    capabilities: ["tools", "vision", "json_schema", "embeddings"],
-    price: { per_million: { input: "$0.25", cache_read: "$0.025", output: "$2.00" } },
-    labels: { residency: "us" },
-  },
-  "sim-claude": {
-    provider: "anthropic",
-    model: "claude-haiku-4-5",
-    context: "200k",
-    capabilities: ["tools", "vision", "json_schema"],
-    price: { per_million: { input: "$1.00", cache_read: "$0.10", cache_write: "$1.25", output: "$5.00" } },
-    labels: { residency: "us" },
-  },
-};
-
-/** Engines whose simulated server also has `/metrics` at its root. */
-const SCRAPED: ReadonlySet<ProviderName> = new Set(["vllm", "sglang", "llamacpp", "tgi"]);
 
 /** Real providers `dev` adds when their variable is set, with the models they get. Ids are current at each vendor. */
 const FROM_ENVIRONMENT: readonly {
@@ -68,8 +26,8 @@ const OLLAMA_MODEL = "llama3.2";
 
 /** What `signalbox dev` brings. */
 export interface DevOptions {
-  /** Base URL (as an SDK takes it) of each simulated backend by name: `sim-gpu-a`, `sim-gpu-b`, `sim-openai`, `sim-claude`. */
-  readonly simulators: Readonly<Record<string, string>>;
+  /** The simulated backends as they run. */
+  readonly simulated: readonly DevBackend[];
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
@@ -89,9 +47,8 @@ export function devConfig(options: DevOptions, dataDir: string): Config {
 }
 
 function devDocument(options: DevOptions): Record<string, unknown> {
-  const simulated = Object.keys(options.simulators);
-  const able = (capability: string): string[] =>
-    simulated.filter((name) => ((SIMULATED[name]?.["capabilities"] ?? []) as readonly string[]).includes(capability));
+  const simulated = options.simulated.map(({ name }) => name);
+  const seeing = options.simulated.filter(({ capabilities }) => capabilities.includes("vision")).map(({ name }) => name);
   const models: Record<string, unknown> = {};
   if (simulated.length > 0) {
     models["chat"] = {
@@ -101,26 +58,16 @@ function devDocument(options: DevOptions): Record<string, unknown> {
       sla: { ttft: "1s", tpot: "60ms", deadline: "60s" },
     };
   }
-  if (able("vision").length > 0) models["vision"] = { candidates: able("vision"), requires: ["vision"] };
+  if (seeing.length > 0) models["vision"] = { candidates: seeing, requires: ["vision"] };
   return {
     version: 1,
     // Nothing is behind a load balancer: stopping is at once.
     server: { grpc: { reflection: true }, drain: { delay: "0s", grace: "10s" } },
-    backends: { ...simulatedBackends(options.simulators), ...realBackends(options.env) },
+    backends: { ...Object.fromEntries(options.simulated.map(({ name, ...backend }) => [name, backend])), ...realBackends(options.env) },
     prices: { on_unknown: "allow_unpriced", baseline: "openai/gpt-5" },
     models,
     telemetry: { traces: { sample: "100%" } },
   };
-}
-
-function simulatedBackends(simulators: Readonly<Record<string, string>>): Record<string, WrittenBackend> {
-  const backends: Record<string, WrittenBackend> = {};
-  for (const [name, url] of Object.entries(simulators)) {
-    const known = SIMULATED[name] ?? { provider: "openai-compatible" as const, model: name };
-    const metrics = SCRAPED.has(known.provider) ? { metrics: { url: `${new URL(url).origin}/metrics` } } : {};
-    backends[name] = { ...known, url, ...metrics };
-  }
-  return backends;
 }
 
 function realBackends(env: Readonly<Record<string, string | undefined>>): Record<string, WrittenBackend> {

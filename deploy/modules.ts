@@ -1,6 +1,4 @@
-import { join } from "node:path";
 import type { ServiceModule } from "#libs/lifecycle/index.ts";
-import { openOutbox } from "#libs/outbox/index.ts";
 import type { RpcService } from "#libs/rpc/index.ts";
 import { controlRpc, createCostLedger, ledgerRpc } from "#services/cost-ledger/index.ts";
 import { createHealthMonitor, createHttpProbe, healthRpc } from "#services/health-monitor/index.ts";
@@ -10,6 +8,7 @@ import { adapterRpc, createProviderAdapters } from "#services/provider-adapters/
 import { advertisedAddress } from "./advertise.ts";
 import type { ProcessContext } from "./context.ts";
 import { stateFile } from "./data-dir.ts";
+import { createOutbox } from "./outbox.ts";
 import type { NearHosts } from "./near.ts";
 import type { Role, RoleChoice } from "./roles.ts";
 import type { Topology } from "./topology.ts";
@@ -17,6 +16,8 @@ import type { Topology } from "./topology.ts";
 /** A module ready to start, and the services it offers to others. */
 export interface LoadedModule {
   readonly module: ServiceModule;
+  /** Parts that start before it and stop after it. */
+  readonly parts?: readonly ServiceModule[];
   readonly services: readonly RpcService[];
 }
 
@@ -63,17 +64,17 @@ function loadPolicyEngine(context: ProcessContext, topology: Topology, near: Nea
 }
 
 function loadIngress(context: ProcessContext, topology: Topology, near: NearHosts): LoadedModule {
-  const { outbox } = context.config.current.ledger;
+  const { outbox, module: part } = createOutbox(context);
   const host = createIngress({
     ...context,
     policy: topology.policy(),
     adapters: topology.adapters(),
     control: topology.control(),
     ledger: topology.ledger(),
-    outbox: openOutbox({ ...context, dir: outbox.dir === "" ? join(context.dataDir, "outbox") : outbox.dir, settings: outbox }),
+    outbox,
     stateStore: stateFile(context.dataDir, "control-state.bin"),
     ingressId: context.instance,
   });
   near.ingress = host;
-  return { module: host.module, services: [inferenceRpc(host)] };
+  return { module: host.module, parts: [part], services: [inferenceRpc(host)] };
 }

@@ -62,7 +62,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     const choice = choices.find((wanted) => wanted.role === role);
     if (choice) loaded.push(await load(context, topology, near, choice));
   }
-  const modules: ServiceModule[] = loaded.map(({ module }) => module);
+  const modules: ServiceModule[] = loaded.flatMap(({ module, parts = [] }) => [...parts, module]);
   const checks = (): readonly ReadinessCheck[] => modules.flatMap((module) => module.checks);
   const services = loaded.flatMap((part) => part.services);
   const console = await createAdmin(options, context, {

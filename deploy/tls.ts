@@ -1,12 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { MeshConfig } from "#libs/config/model.ts";
-
-/** Certificates of the mesh, as bytes. */
-export interface MeshTls {
-  readonly ca: Buffer;
-  readonly cert: Buffer;
-  readonly key: Buffer;
-}
+import type { MeshTls } from "#libs/rpc/index.ts";
 
 /** Reads the files `mesh.tls` names; an empty object where the mesh is in plain text (loopback). */
 export function meshTls(mesh: MeshConfig): { readonly tls?: MeshTls } {

@@ -33,8 +33,10 @@ export interface KeptChild {
   signal(signal: NodeJS.Signals): void;
   /** Ends it for good: SIGTERM, and SIGKILL after the grace. */
   stop(graceMs: number): Promise<void>;
-  /** Starts it again after `stop`; does nothing while it runs. */
+  /** Starts it again after `stop` or `hold`; does nothing while it runs. */
   start(): void;
+  /** Does not start it again when it dies. */
+  hold(): void;
   /** Calls `listener` at every exit. */
   onExit(listener: (code: number | null, signal: NodeJS.Signals | null) => void): void;
 }
@@ -88,6 +90,9 @@ export function keepRunning(options: ChildOptions): KeptChild {
     start: () => {
       wanted = true;
       start();
+    },
+    hold: () => {
+      wanted = false;
     },
     stop: async (graceMs) => {
       wanted = false;

@@ -5,12 +5,16 @@ import { join } from "node:path";
 import { systemClock } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { findServers } from "../servers.ts";
-import { keepRunning } from "./child.ts";
+import { keepRunning, type KeptChild } from "./child.ts";
 import { freePorts } from "./ports.ts";
 
 /** A server of this machine, kept running. */
 export interface LocalServer {
   readonly url: string;
+  /** Kills it with SIGKILL and keeps it down, as a crash would. */
+  kill(): void;
+  /** Starts it again on the same port and store. */
+  revive(): void;
   stop(): Promise<void>;
 }
 
@@ -33,7 +37,7 @@ export async function keepNats(dir: string): Promise<LocalServer> {
     logFile: join(dir, "nats.log"),
   });
   await answering(port!, "nats-server");
-  return { url: `nats://127.0.0.1:${port}`, stop: () => child.stop(STOP_MS) };
+  return serverOf(`nats://127.0.0.1:${port}`, child);
 }
 
 /** A PostgreSQL cluster in `dir`, made at the first start. As root it runs as the user `postgres`, since it refuses root. */
@@ -63,7 +67,19 @@ export async function keepPostgres(dir: string): Promise<LocalServer> {
     logFile: join(dir, "postgres.log"),
   });
   await answering(port!, "PostgreSQL");
-  return { url: `postgres://signalbox@127.0.0.1:${port}/postgres`, stop: () => child.stop(STOP_MS) };
+  return serverOf(`postgres://signalbox@127.0.0.1:${port}/postgres`, child);
+}
+
+function serverOf(url: string, child: KeptChild): LocalServer {
+  return {
+    url,
+    kill: () => {
+      child.hold();
+      child.signal("SIGKILL");
+    },
+    revive: () => child.start(),
+    stop: () => child.stop(STOP_MS),
+  };
 }
 
 /** Numeric ids of the user `postgres` when we are root; undefined otherwise. */

@@ -38,7 +38,14 @@ interface OtlpBody {
   readonly resourceSpans: readonly {
     readonly resource: { readonly attributes: readonly OtlpAttribute[] };
     readonly scopeSpans: readonly {
-      readonly spans: readonly { traceId: string; spanId: string; parentSpanId?: string; name: string; attributes?: readonly OtlpAttribute[]; events?: readonly { name: string; attributes?: readonly OtlpAttribute[] }[] }[];
+      readonly spans: readonly {
+        traceId: string;
+        spanId: string;
+        parentSpanId?: string;
+        name: string;
+        attributes?: readonly OtlpAttribute[];
+        events?: readonly { name: string; attributes?: readonly OtlpAttribute[] }[];
+      }[];
     }[];
   }[];
 }

@@ -87,7 +87,7 @@ export const CALL_OWNERS: readonly { readonly call: RegExp; readonly name: strin
   { call: /\bDate\.now\(/, name: "Date.now", rooms: ["libs/clock", "deploy", "cli", "bench"] },
   { call: /\bperformance\.now\(/, name: "performance.now", rooms: ["libs/clock", "bench"] },
   { call: /\bMath\.random\(/, name: "Math.random", rooms: ["libs/clock"] },
-  { call: /(?<![.\w])set(?:Timeout|Interval)\(/, name: "setTimeout/setInterval", rooms: ["libs/clock", "bench"] },
+  { call: /(?<![.\w])set(?:Timeout|Interval)\(/, name: "setTimeout/setInterval", rooms: ["libs/clock", "bench", "deploy/signals.ts"] },
   { call: /\bprocess\.env\b/, name: "process.env", rooms: ["libs/config", "deploy", "cli", "bench"] },
   { call: /\beval\(|\bnew Function\(/, name: "eval", rooms: [] },
   { call: /(?<![.\w])fetch\(/, name: "fetch", rooms: ["cli", "bench", "deploy"] },

@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startGateway, type Gateway, type TopologyName } from "../support/gateway.ts";
+import { startOtlpSink, type OtlpSink, type SeenSpan } from "../support/otlp-sink.ts";
+import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
+
+const TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT = "00f067aa0ba902b7";
+
+/** One trace per request, the same in every topology. */
+export function traceSuite(topology: TopologyName): void {
+  let gateway: Gateway;
+  let simulation: Simulation;
+  let sink: OtlpSink;
+
+  before(async () => {
+    sink = await startOtlpSink();
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: sink.endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" };
+    // The exporter reads the environment of its own process, which embedded is this one.
+    Object.assign(process.env, env);
+    simulation = await startSimulation([simulatedBackend("first", "openai", 1), simulatedBackend("second", "anthropic", 2)]);
+    gateway = await startGateway({
+      topology,
+      env,
+      config: {
+        backends: simulation.backends,
+        models: { chat: { candidates: ["first", "second"] } },
+        telemetry: { traces: { sample: "0%", always: ["error", "failover"] } },
+      },
+    });
+  });
+
+  after(async () => {
+    await gateway?.stop();
+    await simulation?.stop();
+    await sink?.close();
+  });
+
+  const ask = async (headers: Record<string, string>, stream: boolean): Promise<Response> => {
+    const answer = await fetch(`${gateway.api}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers },
+      body: JSON.stringify({ model: "chat", stream, messages: [{ role: "user", content: "hello" }] }),
+    });
+    await answer.text();
+    return answer;
+  };
+  const spansOf = async (traceId: string, count: number): Promise<readonly SeenSpan[]> => {
+    await sink.until((spans) => spans.filter((span) => span.traceId === traceId).length >= count);
+    return sink.spans.filter((span) => span.traceId === traceId);
+  };
+
+  test(`${topology}: a request is one span, its decision one, its attempt one, under the caller's trace`, async () => {
+    for (const [number, stream] of [
+      ["a", false],
+      ["b", true],
+    ] as const) {
+      const traceId = `${TRACE_ID.slice(0, 31)}${number}`;
+      simulation.simulator.forget();
+      await ask({ traceparent: `00-${traceId}-${PARENT}-01`, tracestate: "vendor=1" }, stream);
+      const spans = await spansOf(traceId, 3);
+      assert.equal(spans.length, 3, spans.map(({ name }) => name).join(", "));
+      const root = spans.find(({ name }) => name === "POST /v1/chat/completions")!;
+      const decide = spans.find(({ name }) => name === "signalbox.decide")!;
+      const chat = spans.find(({ name }) => name.startsWith("chat "))!;
+      assert.equal(root.parentSpanId, PARENT);
+      assert.equal(decide.parentSpanId, root.spanId);
+      assert.equal(chat.parentSpanId, root.spanId);
+      assert.equal(chat.attributes["gen_ai.operation.name"], "chat");
+      assert.equal(chat.attributes["gen_ai.provider.name"], "openai");
+      assert.ok(Number(chat.attributes["gen_ai.usage.output_tokens"]) > 0);
+      assert.ok(decide.events.length >= 2, "every candidate is an event of the decision");
+      assert.ok(decide.attributes["signalbox.config.version"]);
+    }
+  });
+
+  test(`${topology}: a failover is kept although nothing is sampled, with an attempt span for each call`, async () => {
+    simulation.simulator.fault("first", "error");
+    const traceId = `${TRACE_ID.slice(0, 31)}c`;
+    await ask({ traceparent: `00-${traceId}-${PARENT}-00` }, false);
+    simulation.simulator.clear();
+    const spans = await spansOf(traceId, 4);
+    assert.deepEqual(spans.map(({ name }) => name.split(" ")[0]).toSorted(), ["POST", "chat", "chat", "signalbox.decide"]);
+  });
+
+  test(`${topology}: an illegal traceparent starts a new trace instead of being passed on`, async () => {
+    const answer = await ask({ traceparent: "00-00000000000000000000000000000000-0000000000000000-01" }, false);
+    assert.equal(answer.status, 200);
+    assert.ok(!sink.spans.some(({ traceId }) => /^0+$/.test(traceId)));
+  });
+}

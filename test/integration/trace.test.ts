@@ -1,0 +1,3 @@
+import { traceSuite } from "./trace.contract.ts";
+
+traceSuite("embedded");

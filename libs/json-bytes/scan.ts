@@ -4,8 +4,8 @@ const MEMBERS_MAX = 256;
 /** Numbers per member in a field table: keyStart, keyEnd, valueStart, valueEnd. */
 export const FIELD_STRIDE = 4;
 
-/** Bytes of a string walked by hand before the native search takes over: short strings are not worth its call. */
-const STRING_WALK_BYTES = 24;
+/** Bytes of a string walked by hand before the native search is called: short strings and dense escapes are not worth its call. */
+const STRING_WALK_BYTES = 48;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -85,13 +85,13 @@ function repeats(bytes: Uint8Array, found: readonly number[], keyStart: number, 
 /** Offset behind the string whose first character is at `from`, or -1 when it does not end. */
 function skipString(bytes: Uint8Array, from: number): number {
   let at = from;
-  const walkEnd = Math.min(bytes.length, from + STRING_WALK_BYTES);
-  while (at < walkEnd) {
-    const byte = bytes[at]!;
-    if (byte === QUOTE) return at + 1;
-    at += byte === BACKSLASH ? 2 : 1;
-  }
   for (;;) {
+    const walkEnd = Math.min(bytes.length, at + STRING_WALK_BYTES);
+    while (at < walkEnd) {
+      const byte = bytes[at]!;
+      if (byte === QUOTE) return at + 1;
+      at += byte === BACKSLASH ? 2 : 1;
+    }
     const quote = bytes.indexOf(QUOTE, at);
     if (quote < 0) return -1;
     let slashes = 0;

@@ -9,7 +9,9 @@ import { isObject, type Loose, openaiUsage } from "./usage.ts";
 
 const PREFIX = Buffer.from("data: ");
 const SUFFIX = Buffer.from("\n\n");
+const DATA = "data:";
 const LINE_FEED = 0x0a;
+const SPACE = 0x20;
 
 /**
  * Reads an OpenAI-shaped stream. Events that need nothing are passed on as the byte ranges they came in; the first chunk, and
@@ -91,14 +93,7 @@ export class OpenaiStreamDecoder implements StreamDecoder {
 
   /** One event that is not plain: a comment, [DONE], an error, or a chunk to be parsed. */
   #readEvent(event: Buffer): void {
-    let name = "";
-    let data: string | undefined;
-    readEvents(event, {
-      event: (eventName, eventData) => {
-        name = eventName;
-        data = eventData;
-      },
-    });
+    const { name, data } = readOne(event);
     if (data === undefined) return;
     if (data.trim() === "[DONE]") return this.#done();
     let chunk: unknown;
@@ -187,7 +182,18 @@ function withTotal(raw: Loose): Loose {
 
 /** One `data:` line and the empty one: what a client's parser reads like ours. */
 function isPlainEvent(event: Buffer): boolean {
-  return event.indexOf("data:") === 0 && event.indexOf(LINE_FEED) === event.length - 2;
+  return event.indexOf(LINE_FEED) === event.length - SUFFIX.length && event.toString("latin1", 0, DATA.length) === DATA;
+}
+
+/** Name and data of one event; most are a single `data:` line. */
+function readOne(event: Buffer): { readonly name: string; readonly data: string | undefined } {
+  if (isPlainEvent(event)) {
+    const start = event[DATA.length] === SPACE ? DATA.length + 1 : DATA.length;
+    return { name: "", data: event.toString("utf8", start, event.length - SUFFIX.length) };
+  }
+  let read: { name: string; data: string | undefined } = { name: "", data: undefined };
+  readEvents(event, { event: (name, data) => void (read = { name, data }) });
+  return read;
 }
 
 function eventOf(json: Uint8Array): Buffer {

@@ -8,6 +8,12 @@ const TEXT_MEMBERS = ["content", "reasoning_content", "reasoning", "refusal"] as
 /** Random padding some providers add to every event: OpenAI's and Mistral's. */
 const PADDINGS = ['"obfuscation":"', '"p":"'] as const;
 
+/** After so many shapes in a row that never came again (each event carries a counter, say), learning is tried more rarely. */
+const USELESS_MAX = 8;
+
+/** Then only every so many events. */
+const LEARN_EVERY = 16;
+
 /**
  * Recognises, without parsing, events that differ from a parsed one in nothing but the text they carry (and random padding): nearly
  * all of a stream. What surrounds the text is compared byte for byte, so a match has the same identity, no finish reason, no usage and
@@ -20,27 +26,33 @@ export class EventTemplate {
   contentBytes = 0;
   #head = "";
   #middle = "";
+  /** Shapes learned in a row that matched nothing. */
+  #useless = 0;
+  /** Events let pass since the last try to learn. */
+  #skipped = 0;
   /** Behind the padding; "" where the provider sends none. */
   #tail = "";
 
   /** Offset behind the event that begins at `at` when it is of this shape and its text is not empty, else -1. */
   match(text: string, at: number): number {
-    const head = this.#head;
-    if (head === "" || !text.startsWith(head, at)) return -1;
-    const start = at + head.length;
+    const start = at + this.#head.length;
+    if (start === at || !holds(text, at, this.#head)) return -1;
     const end = stringEnd(text, start);
-    if (end <= start || !text.startsWith(this.#middle, end)) return -1;
+    if (end <= start || !holds(text, end, this.#middle)) return -1;
+    this.#useless = 0;
     this.contentBytes = end - start;
     const padding = end + this.#middle.length;
     if (this.#tail === "") return padding;
     const paddingEnd = stringEnd(text, padding);
-    return paddingEnd >= 0 && text.startsWith(this.#tail, paddingEnd) ? paddingEnd + this.#tail.length : -1;
+    return paddingEnd >= 0 && holds(text, paddingEnd, this.#tail) ? paddingEnd + this.#tail.length : -1;
   }
 
   /** Takes `event`, parsed as `chunk` and sound as it is, as the shape of those to come. One that grows no text is not taken. */
   learn(event: Buffer, chunk: Loose): void {
+    if (this.#useless >= USELESS_MAX && ++this.#skipped % LEARN_EVERY !== 0) return;
     const grown = grownText(chunk);
     if (grown === undefined) return;
+    this.#useless++;
     const text = event.toString("latin1");
     const needle = `"${grown.member}":"`;
     const found = text.indexOf(needle);
@@ -87,6 +99,11 @@ function isString(raw: string, value: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Whether `part` stands at `at`. Comparing a substring is three times as fast as `startsWith`, which walks characters. */
+function holds(text: string, at: number, part: string): boolean {
+  return text.substring(at, at + part.length) === part;
 }
 
 /** Offset of the quote that ends the JSON string whose first character is at `start`, or -1. */

@@ -1,0 +1,148 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  AttemptsCompletedSchema,
+  EntriesCommittedSchema,
+  EntriesRecordedSchema,
+  type EntriesRecorded,
+} from "#gen/signalbox/events/v1/events_pb.ts";
+import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { BusMessage, EventBus, Subscription } from "#libs/bus/bus.ts";
+import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
+import type { Clock } from "#libs/clock/index.ts";
+import type { PriceIndex } from "#libs/money/index.ts";
+import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import { priceRecord, type CheckedRecord } from "./entries/index.ts";
+import { Outcomes, realRecord } from "./outcomes.ts";
+import type { PricePublisher } from "./price-publisher.ts";
+import type { LedgerStore } from "./store.ts";
+
+/** Name of the durable consumer: one over all replicas. */
+const DURABLE = "cost-ledger";
+/** Records of one transaction: a batch of messages beyond it takes several. */
+const TRANSACTION_MAX_RECORDS = 2_000;
+
+/** What the consumer needs. */
+export interface ConsumerDeps {
+  readonly bus: EventBus;
+  readonly store: LedgerStore;
+  readonly prices: PricePublisher;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Books what the outboxes send, and tells each outbox when its batch is durable. A store that is away rejects the
+ * batch, and the bus brings it again; nothing else waits.
+ */
+export class Consumer {
+  readonly #deps: ConsumerDeps;
+  readonly #outcomes = new Outcomes();
+  readonly #booked;
+  readonly #duplicates;
+  readonly #differing;
+  readonly #unpriced;
+  readonly #malformed;
+  #subscriptions: Subscription[] = [];
+
+  constructor(deps: ConsumerDeps) {
+    this.#deps = deps;
+    const { metrics } = deps;
+    this.#booked = metrics.counter("signalbox_ledger_entries_total", "Entries booked.").with();
+    this.#duplicates = metrics.counter("signalbox_ledger_duplicates_total", "Records refused because their attempt is booked.").with();
+    this.#differing = metrics
+      .counter("signalbox_ledger_cost_corrections_total", "Entries whose stated cost was not the ledger's own.")
+      .with();
+    this.#unpriced = metrics.counter("signalbox_ledger_unpriced_total", "Entries that used something without a price.").with();
+    this.#malformed = metrics.counter("signalbox_ledger_malformed_total", "Messages that were not records.").with();
+  }
+
+  start(): void {
+    const { bus } = this.#deps;
+    this.#subscriptions = [
+      bus.consume(SUBJECTS.entryRecorded, DURABLE, (batch) => this.#book(batch)),
+      bus.subscribe(SUBJECTS.attemptCompleted, (message) => this.#onCompleted(message.payload)),
+    ];
+  }
+
+  stop(): void {
+    for (const subscription of this.#subscriptions.splice(0)) subscription.close();
+  }
+
+  async #book(messages: readonly BusMessage[]): Promise<void> {
+    const batches = messages.flatMap((message) => this.#decode(message.payload));
+    const records = batches.flatMap((batch) => batch.records);
+    for (let at = 0; at < records.length; at += TRANSACTION_MAX_RECORDS) {
+      await this.#bookRecords(records.slice(at, at + TRANSACTION_MAX_RECORDS));
+    }
+    for (const batch of batches) this.#confirm(batch);
+  }
+
+  async #bookRecords(records: readonly AttemptRecord[]): Promise<void> {
+    const { store, clock, logger } = this.#deps;
+    const indexes = await this.#indexesFor(records);
+    const checked = records.map((record) =>
+      priceRecord(this.#outcomes.settle(record, indexes.get(record.priceVersion)), indexes.get(record.priceVersion)),
+    );
+    const result = await store.book(checked, clock.now());
+    this.#booked.add(result.entries);
+    this.#duplicates.add(result.duplicates);
+    for (const each of checked) this.#alarm(each);
+    if (logger.debugEnabled) logger.debug({ entries: result.entries, duplicates: result.duplicates }, "booked");
+  }
+
+  async #indexesFor(records: readonly AttemptRecord[]): Promise<ReadonlyMap<string, PriceIndex>> {
+    const indexes = new Map<string, PriceIndex>();
+    for (const version of new Set(records.map((record) => record.priceVersion))) {
+      const index = await this.#deps.prices.versioned(version);
+      if (index) indexes.set(version, index);
+    }
+    return indexes;
+  }
+
+  #alarm({ record, differenceNanoUsd }: CheckedRecord): void {
+    const { logger } = this.#deps;
+    if (record.unpriced) {
+      this.#unpriced.add();
+      logger.warn({ attempt_id: record.attemptId, backend: record.backend }, "an attempt used something without a price");
+    }
+    if (differenceNanoUsd === 0n) return;
+    this.#differing.add();
+    logger.warn({ attempt_id: record.attemptId, difference_nano_usd: String(differenceNanoUsd) }, "an attempt's stated cost was corrected");
+  }
+
+  #confirm(batch: EntriesRecorded): void {
+    const message = create(EntriesCommittedSchema, {
+      outbox: batch.outbox,
+      upToSequence: batch.lastSequence,
+      afterSequence: batch.afterSequence,
+    });
+    this.#deps.bus.publish(subjectOf(SUBJECTS.entryCommitted, batch.outbox), toBinary(EntriesCommittedSchema, message));
+  }
+
+  /** Bytes that are no batch would come back for ever: they are counted, logged and let go. Their records are still in the outbox. */
+  #decode(payload: Uint8Array): readonly EntriesRecorded[] {
+    try {
+      return [fromBinary(EntriesRecordedSchema, payload)];
+    } catch (error) {
+      this.#malformed.add();
+      this.#deps.logger.error({ error: String(error), bytes: payload.length }, "a ledger message could not be read");
+      return [];
+    }
+  }
+
+  #onCompleted(payload: Uint8Array): void {
+    for (const attempt of fromBinary(AttemptsCompletedSchema, payload).attempts) {
+      const estimate = this.#outcomes.completed(attempt);
+      if (estimate === undefined) continue;
+      this.#replace(estimate, attempt).catch((error: unknown) => {
+        this.#deps.logger.warn({ error: String(error), attempt_id: estimate.attemptId }, "an estimate could not be replaced");
+      });
+    }
+  }
+
+  async #replace(estimate: AttemptRecord, attempt: Parameters<Outcomes["completed"]>[0]): Promise<void> {
+    const index = await this.#deps.prices.versioned(estimate.priceVersion);
+    if (index) await this.#bookRecords([realRecord(estimate, attempt, index)]);
+  }
+}

@@ -1,0 +1,138 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ControlStateSchema, type ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import type { EventBus } from "#libs/bus/bus.ts";
+import { SUBJECTS } from "#libs/bus/subjects.ts";
+import type { Clock, Random } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
+import type { ControlPeer, CreateKeyRequest, CreateKeyResponse, KeyRecord } from "#libs/peers/index.ts";
+import type { LedgerStore, StoredControl } from "../store.ts";
+import { makeKey, withoutDigest } from "./keys.ts";
+
+/** Revoked keys stay in the state this long, so that a replica that was away still learns of it. */
+const REVOKED_KEPT_MS = 24 * 3_600_000;
+/** Keys of one installation: the whole state travels in one message of at most 1 MiB. */
+const KEYS_MAX = 4_000;
+/** Attempts to write over other writers' changes. */
+const WRITE_ATTEMPTS = 5;
+
+/** What control needs. */
+export interface ControlDeps {
+  readonly store: LedgerStore;
+  readonly bus: EventBus;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly config: ConfigSource;
+}
+
+/** Keys, drains and stored revisions: one small state with a growing revision, kept by the ledger's store, pushed whole on every change. */
+export class Control implements ControlPeer {
+  readonly #deps: ControlDeps;
+  #current: ControlState | undefined;
+
+  constructor(deps: ControlDeps) {
+    this.#deps = deps;
+  }
+
+  /** The last state read or written; undefined before the store answered once. */
+  get current(): ControlState | undefined {
+    return this.#current;
+  }
+
+  /** Reads the stored state again and publishes it when it is news. */
+  async refresh(): Promise<void> {
+    const known = this.#current?.revision;
+    await this.#load();
+    if (this.#current!.revision !== known) this.publish();
+  }
+
+  /** Pushes the whole state. Does nothing before the first load. */
+  publish(): void {
+    if (this.#current) this.#deps.bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, this.#current));
+  }
+
+  async createKey(request: CreateKeyRequest): Promise<CreateKeyResponse> {
+    const { key, record } = makeKey(request, this.#deps.random, this.#deps.clock.now());
+    await this.#change((state) => {
+      const valid = state.keys.filter((each) => each.revokedAtMs === 0);
+      if (valid.length >= KEYS_MAX) throw new SignalboxError("REQUEST_MALFORMED", `at most ${KEYS_MAX} keys: revoke some`);
+      state.keys.push(record);
+    });
+    return { $typeName: "signalbox.control.v1.CreateKeyResponse", key, record: withoutDigest(record) };
+  }
+
+  async listKeys(tenant?: string): Promise<readonly KeyRecord[]> {
+    const state = await this.#fresh();
+    return state.keys.filter((key) => tenant === undefined || key.tenant === tenant).map(withoutDigest);
+  }
+
+  async revokeKey(keyId: string): Promise<KeyRecord> {
+    let revoked: KeyRecord | undefined;
+    await this.#change((state) => {
+      revoked = state.keys.find((key) => key.keyId === keyId);
+      if (revoked === undefined) throw new SignalboxError("ROUTE_UNKNOWN", `no key ${keyId}`, { code: "key_not_found", param: "id" });
+      if (revoked.revokedAtMs === 0) revoked.revokedAtMs = this.#deps.clock.now();
+    });
+    return withoutDigest(revoked!);
+  }
+
+  async setDrain(backend: string, drained: boolean): Promise<readonly string[]> {
+    if (drained && !this.#deps.config.current.backends.has(backend)) {
+      throw new SignalboxError("ROUTE_UNKNOWN", `no backend ${backend}`, { code: "backend_not_found", param: "backend" });
+    }
+    const state = await this.#change((next) => {
+      const others = next.drainedBackends.filter((name) => name !== backend);
+      next.drainedBackends = drained ? [...others, backend].toSorted((a, b) => (a < b ? -1 : 1)) : others;
+    });
+    return state.drainedBackends;
+  }
+
+  async state(knownRevision: bigint): Promise<ControlState | undefined> {
+    const state = this.#current ?? (await this.#fresh());
+    return state.revision === knownRevision ? undefined : state;
+  }
+
+  /** Applies a change to the newest state, writes it, and pushes it. Starts over when another writer was first. */
+  async #change(apply: (next: ControlState) => void): Promise<ControlState> {
+    for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
+      const before = await this.#fresh();
+      const next = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, before));
+      apply(next);
+      const oldest = this.#deps.clock.now() - REVOKED_KEPT_MS;
+      next.keys = next.keys.filter((key) => key.revokedAtMs === 0 || key.revokedAtMs > oldest);
+      next.revision = before.revision + 1n;
+      const stored = { revision: next.revision, state: toBinary(ControlStateSchema, next) };
+      if (!(await this.#guard(this.#deps.store.saveControl(before.revision, stored)))) continue;
+      this.#current = next;
+      this.publish();
+      return next;
+    }
+    throw new SignalboxError("KEY_STORE_UNAVAILABLE", "the control state changes too fast");
+  }
+
+  async #fresh(): Promise<ControlState> {
+    await this.#load();
+    return this.#current!;
+  }
+
+  async #load(): Promise<void> {
+    const stored = (await this.#guard(this.#deps.store.loadControl())) ?? (await this.#guard(this.#first()));
+    if (stored.revision !== this.#current?.revision) this.#current = fromBinary(ControlStateSchema, stored.state);
+  }
+
+  /** The first state has revision 1: "no keys" is an answer, and different from none. */
+  async #first(): Promise<StoredControl> {
+    const revision = 1n;
+    const first = { revision, state: toBinary(ControlStateSchema, create(ControlStateSchema, { revision })) };
+    await this.#deps.store.saveControl(0n, first);
+    return (await this.#deps.store.loadControl()) ?? first;
+  }
+
+  async #guard<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (cause) {
+      throw new SignalboxError("KEY_STORE_UNAVAILABLE", "the key store does not answer", { cause });
+    }
+  }
+}

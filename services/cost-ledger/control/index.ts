@@ -1,0 +1,2 @@
+export { Control, type ControlDeps } from "./control.ts";
+export { digestOf, KEY_PREFIX, withoutDigest } from "./keys.ts";

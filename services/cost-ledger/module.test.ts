@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { AttemptsCompletedSchema, EntriesRecordedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
+import {
+  AttemptRecordSchema,
+  PriceBookSchema,
+  RecordKind,
+  type AttemptRecord,
+  type Entry,
+  type PriceBook,
+} from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { createMemoryBus, SUBJECTS, type EventBus } from "#libs/bus/index.ts";
+import { FakeClock, SeededRandom } from "#libs/clock/fake.ts";
+import type { SwappableConfigSource } from "#libs/config/index.ts";
+import { entryJson } from "#libs/money/index.ts";
+import { createShipper, openOutbox, type Outbox } from "#libs/outbox/index.ts";
+import { FaultFiles } from "#libs/outbox/fault-files.ts";
+import { silentLogger } from "#libs/telemetry/index.ts";
+import { createCostLedger, type CostLedgerHost } from "./index.ts";
+import { posted } from "./store.contract.ts";
+import { createSqliteStore } from "./store-sqlite.ts";
+import type { LedgerStore } from "./store.ts";
+import { CountingMetrics, ledgerConfig } from "./testkit.ts";
+
+interface Fixture {
+  readonly clock: FakeClock;
+  readonly bus: EventBus;
+  readonly host: CostLedgerHost;
+  readonly outbox: Outbox;
+  readonly config: SwappableConfigSource;
+  readonly metrics: CountingMetrics;
+  readonly books: PriceBook[];
+}
+
+async function fixture(t: TestContext, parts: { store?: LedgerStore; config?: SwappableConfigSource } = {}): Promise<Fixture> {
+  const clock = new FakeClock();
+  const bus = createMemoryBus({ clock, logger: silentLogger });
+  const config = parts.config ?? ledgerConfig();
+  const metrics = new CountingMetrics();
+  const books: PriceBook[] = [];
+  bus.subscribe(SUBJECTS.pricePublished, (message) => void books.push(fromBinary(PriceBookSchema, message.payload)));
+  const store = parts.store ?? createSqliteStore(":memory:");
+  const host = createCostLedger({ config, clock, random: new SeededRandom(1), logger: silentLogger, metrics, bus, store });
+  await host.module.start();
+  t.after(() => host.module.stop());
+  const files = new FaultFiles(clock, new SeededRandom(2));
+  const defer = (callback: () => void): void => void clock.after(0, callback);
+  const outbox = openOutbox({ id: "o1", files, clock, durability: "overlapped", maxBytes: 1 << 20, onFull: "block", defer });
+  createShipper({ outbox, bus, clock, logger: silentLogger });
+  return { clock, bus, host, outbox, config, metrics, books };
+}
+
+/** A settled attempt on the cloud backend: 1,000 tokens in at $1, 500 out at $2 per million. */
+async function settled(host: CostLedgerHost, attemptId: string, parts: Partial<AttemptRecord> = {}): Promise<AttemptRecord> {
+  const { version } = await host.ledger.priceBook();
+  const usage = create(UsageSchema, { inputTokens: 1_000, outputTokens: 500 });
+  return posted(attemptId, { backend: "cloud", provider: "openai", priceVersion: version, usage, costNanoUsd: 2_000_000n, ...parts })
+    .record;
+}
+
+async function entriesOf(host: CostLedgerHost): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for await (const batch of host.ledger.exportEntries({})) entries.push(...batch);
+  return entries;
+}
+
+test("a settled attempt travels from the outbox to an entry and its records are trimmed", async (t) => {
+  const { clock, host, outbox, metrics } = await fixture(t);
+  outbox.append(await settled(host, "a1", { kind: RecordKind.INTENT }));
+  outbox.append(await settled(host, "a1"));
+  await clock.advanceAsync(2_000);
+  const [entry] = await entriesOf(host);
+  assert.equal(entryJson(entry!).cost_nano_usd, "2000000");
+  assert.deepEqual([outbox.committed, metrics.of("signalbox_ledger_entries_total")], [2, 1]);
+  const summary = await host.ledger.summary();
+  assert.deepEqual([summary.entries, summary.costNanoUsd, summary.store, summary.storeUp], [1n, 2_000_000n, "sqlite", true]);
+});
+
+test("every record delivered one to five times in any order, over half an hour, is one entry", async (t) => {
+  const { clock, host, bus, metrics } = await fixture(t);
+  const random = new SeededRandom(5);
+  const files = new FaultFiles(clock, random);
+  const outbox = openOutbox({ id: "replayed", files, clock, durability: "relaxed", maxBytes: 1 << 24, onFull: "block" });
+  for (let number = 0; number < 300; number++) outbox.append(await settled(host, `a${number}`));
+  outbox.flush();
+  const records = outbox.read(0, 1_000, 1 << 24).map((record) => fromBinary(AttemptRecordSchema, record.payload));
+  for (let round = 0; round < 5; round++) {
+    const order = records.toSorted(() => random.next() - 0.5);
+    for (let at = 0; at < order.length; at += 10) {
+      if (round > 0 && random.next() < 0.4) continue;
+      const payload = encode(
+        EntriesRecordedSchema,
+        create(EntriesRecordedSchema, { outbox: "replayed", records: order.slice(at, at + 10) }),
+      );
+      await bus.publishDurable(SUBJECTS.entryRecorded, payload, `${round}-${at}`);
+    }
+    await clock.advanceAsync(360_000);
+  }
+  const summary = await host.ledger.summary();
+  assert.deepEqual([summary.entries, summary.costNanoUsd], [300n, 600_000_000n]);
+  assert.ok(metrics.of("signalbox_ledger_duplicates_total") > 300);
+});
+
+test("a store that is away loses nothing: records wait, and are booked once when it is back", async (t) => {
+  const real = createSqliteStore(":memory:");
+  let away = true;
+  const store = new Proxy(real, {
+    get: (target, name) => {
+      if (name === "book" && away) return () => Promise.reject(new Error("away"));
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const { clock, host, outbox } = await fixture(t, { store });
+  outbox.append(await settled(host, "a1"));
+  await clock.advanceAsync(5_000);
+  assert.deepEqual([(await host.ledger.summary()).entries, outbox.committed], [0n, 0]);
+  away = false;
+  await clock.advanceAsync(60_000);
+  assert.deepEqual([(await host.ledger.summary()).entries, outbox.committed], [1n, 1]);
+});
+
+test("the ledger's own sum is booked when a record states another, and it is counted", async (t) => {
+  const { clock, host, outbox, metrics } = await fixture(t);
+  outbox.append(await settled(host, "a1", { costNanoUsd: 1n }));
+  outbox.append(await settled(host, "a2", { costNanoUsd: 7n, priceVersion: "unknown-version" }));
+  await clock.advanceAsync(2_000);
+  assert.deepEqual(
+    (await entriesOf(host)).map((entry) => entry.record!.costNanoUsd),
+    [2_000_000n, 7n],
+  );
+  assert.equal(metrics.of("signalbox_ledger_cost_corrections_total"), 1);
+});
+
+test("an adapter's outcome replaces an estimate, whichever comes first", async (t) => {
+  const { clock, host, outbox, bus } = await fixture(t);
+  const complete = (attemptId: string): void => {
+    const end = { outcome: Outcome.OK, usageKnown: true, usage: { inputTokens: 100 }, durationMs: 5 };
+    bus.publish(
+      SUBJECTS.attemptCompleted,
+      toBinary(AttemptsCompletedSchema, create(AttemptsCompletedSchema, { attempts: [{ attemptId, end }] })),
+    );
+  };
+  const estimate = { kind: RecordKind.EXPIRE, outcome: Outcome.UNSPECIFIED, estimated: true, costNanoUsd: 5_000_000n };
+  complete("before");
+  await clock.advanceAsync(1);
+  outbox.append(await settled(host, "before", estimate));
+  outbox.append(await settled(host, "after", estimate));
+  await clock.advanceAsync(2_000);
+  complete("after");
+  await clock.advanceAsync(2_000);
+  const entries = (await entriesOf(host)).map(entryJson);
+  assert.deepEqual(
+    entries.map((entry) => [entry.attempt_id, entry.cost_nano_usd, entry.outcome, entry.reverses]),
+    [
+      ["before", "100000", "ok", ""],
+      ["after", "5000000", "expired", ""],
+      ["after", "-5000000", "expired", "after"],
+      ["after", "100000", "ok", ""],
+    ],
+  );
+});
+
+test("the price book is pushed at the start, on a change and every half minute, and a bad file keeps the last good one", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "signalbox-prices-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const { clock, config, books, host } = await fixture(t);
+  await clock.advanceAsync(1);
+  assert.equal(books.length, 1);
+  await clock.advanceAsync(30_000);
+  assert.equal(books.length, 2);
+  const first = books[0]!.version;
+  const bad = join(directory, "bad.json");
+  writeFileSync(bad, '{"m": {"input_cost_per_token": "free"}}');
+  config.swap({ ...config.current, prices: { ...config.current.prices, files: [bad] } });
+  assert.equal((await host.ledger.priceBook()).version, first);
+  assert.equal(host.module.checks.find((check) => check.name === "price-book")!.status().state, "degraded");
+  config.swap({ ...config.current, prices: { ...config.current.prices, files: [], onUnknown: "allow_unpriced" } });
+  await clock.advanceAsync(1);
+  assert.notEqual(books.at(-1)!.version, first);
+  assert.equal(host.module.checks.find((check) => check.name === "price-book")!.status().state, "ok");
+});

@@ -1,0 +1,83 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { readFileSync } from "node:fs";
+import { PriceBookSchema, type PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { EventBus } from "#libs/bus/bus.ts";
+import { SUBJECTS } from "#libs/bus/subjects.ts";
+import type { Clock } from "#libs/clock/index.ts";
+import type { Config } from "#libs/config/model.ts";
+import { compilePriceBook, type PriceIndex } from "#libs/money/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
+import { buildPriceBook, parsePriceFile } from "./price-book/index.ts";
+import type { LedgerStore } from "./store.ts";
+
+/** Compiled books of earlier versions, for records that were admitted under them. */
+const VERSIONS_MAX = 64;
+
+/** What the publisher needs. */
+export interface PricePublisherDeps {
+  readonly store: LedgerStore;
+  readonly bus: EventBus;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The price book in force: built from the configuration, pushed to everybody, kept by version. */
+export class PricePublisher {
+  readonly #deps: PricePublisherDeps;
+  readonly #versions = new Map<string, PriceIndex>();
+  #book: PriceBook | undefined;
+  /** Why the last rebuild was refused; undefined when it was not. */
+  refused: string | undefined;
+
+  constructor(deps: PricePublisherDeps) {
+    this.#deps = deps;
+  }
+
+  get book(): PriceBook | undefined {
+    return this.#book;
+  }
+
+  /** Builds the book of a configuration. A source that cannot be read refuses the whole: the old book stays, and an error is logged. Throws only when there is no old one. */
+  rebuild(config: Config): void {
+    const { logger } = this.#deps;
+    try {
+      const files = config.prices.files.map((path) => parsePriceFile(path, readFileSync(path, "utf8")));
+      const { book, warnings } = buildPriceBook(config, files);
+      this.#keep(book.version, compilePriceBook(book));
+      this.#book = book;
+      this.refused = undefined;
+      for (const warning of warnings) logger.warn({ price_version: book.version }, warning);
+    } catch (error) {
+      this.refused = error instanceof Error ? error.message : String(error);
+      if (this.#book === undefined) throw error;
+      logger.error({ error: this.refused, kept: this.#book.version }, "the price book was refused; the last good one stays");
+    }
+  }
+
+  /** Pushes the book. */
+  publish(): void {
+    if (this.#book) this.#deps.bus.publish(SUBJECTS.pricePublished, toBinary(PriceBookSchema, this.#book));
+  }
+
+  /** Keeps the book in the store under its version. */
+  async save(): Promise<void> {
+    const book = this.#book;
+    if (book) await this.#deps.store.savePriceBook(book.version, toBinary(PriceBookSchema, book), this.#deps.clock.now());
+  }
+
+  /** The compiled book of a version, from memory or from the store; undefined when this ledger never saw it. */
+  async versioned(version: string): Promise<PriceIndex | undefined> {
+    const known = this.#versions.get(version);
+    if (known || version === "") return known;
+    const stored = await this.#deps.store.priceBook(version);
+    if (stored === undefined) return undefined;
+    const index = compilePriceBook(fromBinary(PriceBookSchema, stored));
+    this.#keep(version, index);
+    return index;
+  }
+
+  #keep(version: string, index: PriceIndex): void {
+    this.#versions.set(version, index);
+    if (this.#versions.size > VERSIONS_MAX) for (const oldest of this.#versions.keys()) return void this.#versions.delete(oldest);
+  }
+}

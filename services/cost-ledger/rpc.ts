@@ -1,0 +1,71 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  ControlService,
+  CreateKeyResponseSchema,
+  GetControlStateResponseSchema,
+  ListKeysResponseSchema,
+  RevokeKeyResponseSchema,
+  SetDrainResponseSchema,
+} from "#gen/signalbox/control/v1/control_service_pb.ts";
+import {
+  ExportEntriesResponseSchema,
+  GetPriceBookResponseSchema,
+  LedgerService,
+  ListCostsResponseSchema,
+} from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
+import type { ControlPeer, EntryFilter, LedgerPeer } from "#libs/peers/index.ts";
+import { rpcService, type RpcService } from "#libs/rpc/service.ts";
+
+/** The ledger's reading API over RPC. */
+export function ledgerRpc(host: { readonly ledger: LedgerPeer }): RpcService {
+  const { ledger } = host;
+  return rpcService(LedgerService, {
+    async *exportEntries(request) {
+      const filter: EntryFilter = {
+        ...(request.sinceMs > 0 ? { sinceMs: request.sinceMs } : {}),
+        ...(request.untilMs > 0 ? { untilMs: request.untilMs } : {}),
+        ...(request.tenant === "" ? {} : { tenant: request.tenant }),
+        afterSequence: request.afterSequence,
+      };
+      for await (const entries of ledger.exportEntries(filter)) yield create(ExportEntriesResponseSchema, { entries: [...entries] });
+    },
+    async listCosts(request) {
+      const rows = await ledger.costs({
+        by: request.by,
+        ...(request.sinceMs > 0 ? { sinceMs: request.sinceMs } : {}),
+        ...(request.untilMs > 0 ? { untilMs: request.untilMs } : {}),
+        ...(request.limit > 0 ? { limit: request.limit } : {}),
+      });
+      return create(ListCostsResponseSchema, { rows: [...rows] });
+    },
+    async getPriceBook() {
+      return create(GetPriceBookResponseSchema, { book: await ledger.priceBook() });
+    },
+    getSummary: () => ledger.summary(),
+  });
+}
+
+/** Control state over RPC. Secrets leave only in the answer to CreateKey, digests only in the whole state. */
+export function controlRpc(host: { readonly control: ControlPeer }): RpcService {
+  const { control } = host;
+  return rpcService(ControlService, {
+    async createKey(request) {
+      return create(CreateKeyResponseSchema, await control.createKey(request));
+    },
+    async listKeys(request) {
+      const keys = await control.listKeys(request.tenant === "" ? undefined : request.tenant);
+      return create(ListKeysResponseSchema, { keys: [...keys] });
+    },
+    async revokeKey(request) {
+      return create(RevokeKeyResponseSchema, { record: await control.revokeKey(request.keyId) });
+    },
+    async setDrain(request) {
+      const drainedBackends = await control.setDrain(request.backend, request.drained);
+      return create(SetDrainResponseSchema, { drainedBackends: [...drainedBackends] });
+    },
+    async getControlState(request) {
+      const state = await control.state(request.knownRevision);
+      return create(GetControlStateResponseSchema, state ? { state } : {});
+    },
+  });
+}

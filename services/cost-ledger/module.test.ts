@@ -94,7 +94,7 @@ test("every record delivered one to five times in any order, over half an hour, 
     const order = records.toSorted(() => random.next() - 0.5);
     for (let at = 0; at < order.length; at += 10) {
       if (round > 0 && random.next() < 0.4) continue;
-      const payload = encode(
+      const payload = toBinary(
         EntriesRecordedSchema,
         create(EntriesRecordedSchema, { outbox: "replayed", records: order.slice(at, at + 10) }),
       );

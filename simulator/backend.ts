@@ -142,15 +142,17 @@ export class Backend {
     const server = this.#server;
     this.#listening = false;
     this.#server = undefined;
+    if (hard) for (const socket of this.#sockets) socket.destroy();
     if (!server) return Promise.resolve();
     return new Promise((resolve) => {
       server.close(() => resolve());
-      if (hard) for (const socket of this.#sockets) socket.destroy();
-      else server.closeIdleConnections();
+      server.closeIdleConnections();
     });
   }
 
   #handle(request: IncomingMessage, response: ServerResponse): void {
+    // While connections are refused, one that outlived its last answer takes no further request.
+    if (!this.#listening) return void request.socket.destroy();
     const target = request.url ?? "/";
     const query = target.indexOf("?");
     const path = query < 0 ? target : target.slice(0, query);

@@ -95,6 +95,7 @@ export function readMessageCall(body: JsonObject, version: string, profile: SimB
     maxTokens: body["max_tokens"] as number | undefined,
     stops: (body["stop_sequences"] as string[] | undefined) ?? [],
     meter,
+    serviceTier: undefined,
     seed: 0,
     lastUserText: facts.lastUserText,
     endsWithUser: facts.endsWithUser,

@@ -24,6 +24,8 @@ export interface Call {
   /** Whether deltas may carry random padding. */
   readonly obfuscates: boolean;
   readonly choices: number;
+  /** Service tier the answer says it got; undefined = the usual. */
+  readonly serviceTier: string | undefined;
   readonly maxTokens: number | undefined;
   readonly stops: readonly string[];
   readonly meter: PromptMeter;

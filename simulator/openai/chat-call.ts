@@ -9,6 +9,9 @@ import { invalid, type Problem } from "./problem.ts";
 /** Reasoning tokens by effort. */
 export const EFFORT_TOKENS: Readonly<Record<string, number>> = { none: 0, minimal: 8, low: 16, medium: 48, high: 96, xhigh: 160, max: 240 };
 
+/** Tier an answer shows for the one asked for, where that is not `default`. */
+const TIERS_GIVEN: Readonly<Record<string, string>> = { flex: "flex", scale: "scale", priority: "priority", fast: "priority" };
+
 /** Most stop strings. */
 const STOPS_MAX = 4;
 
@@ -74,6 +77,7 @@ function callOf(body: JsonObject, profile: SimBackendProfile, pieces: Pieces): C
     obfuscates: streamOptions["include_obfuscation"] !== false,
     wantsUsage: streamOptions["include_usage"] === true || impliesUsage,
     choices: numberOr(body["n"], 1),
+    serviceTier: TIERS_GIVEN[stringOf(body["service_tier"])],
     maxTokens: (body["max_completion_tokens"] ?? body["max_tokens"] ?? undefined) as number | undefined,
     stops: stops.stops,
     meter: pieces.meter,

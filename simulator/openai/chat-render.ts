@@ -26,7 +26,7 @@ export class ChatStream implements StreamRenderer {
     this.#generation = generation;
     this.#frame = frame;
     this.#flavour = flavourOf(frame.dialect);
-    this.#head = `data: {"id":"${frame.id}","object":"chat.completion.chunk","created":${frame.createdS},"model":${JSON.stringify(frame.model)}${this.#flavour.identity},"choices":[`;
+    this.#head = `data: {"id":"${frame.id}","object":"chat.completion.chunk","created":${frame.createdS},"model":${JSON.stringify(frame.model)}${identityOf(this.#flavour, call)},"choices":[`;
     this.#tail = `]${call.wantsUsage && this.#flavour.nullUsage ? `,"usage":null` : ""}`;
     this.#obfuscates = frame.obfuscates;
   }
@@ -148,7 +148,7 @@ export function chatJson(call: Call, generation: Generation, frame: AnswerFrame)
         function: { name: part.name, arguments: part.pieces.join("") },
       }));
     }
-    const extra = JSON.parse(`{${flavour.finishExtra.replace("?", JSON.stringify(choice.stopMatched ?? null)).slice(1)}}`) as object;
+    const extra = flavour.finishExtra === "" ? undefined : finishFields(flavour, choice);
     const finish = frame.plan.finish === "none" ? null : FINISH[choice.finish];
     return { index, message, logprobs: choiceLogprobs(call, choice), finish_reason: finish, ...extra };
   });
@@ -159,10 +159,20 @@ export function chatJson(call: Call, generation: Generation, frame: AnswerFrame)
     created: frame.createdS,
     model: frame.model,
     choices,
-    ...(usage === undefined ? {} : { usage: JSON.parse(usage) as object }),
     ...flavour.answerExtra,
+    ...(call.serviceTier === undefined || frame.dialect !== "openai" ? undefined : { service_tier: call.serviceTier }),
   };
-  return JSON.stringify(answer);
+  const text = JSON.stringify(answer);
+  return usage === undefined ? text : `${text.slice(0, -1)},"usage":${usage}}`;
+}
+
+function identityOf(flavour: Flavour, call: Call): string {
+  const tier = call.serviceTier;
+  return tier === undefined ? flavour.identity : flavour.identity.replace(`"service_tier":"default"`, `"service_tier":"${tier}"`);
+}
+
+function finishFields(flavour: Flavour, choice: Choice): object {
+  return JSON.parse(`{${flavour.finishExtra.replace("?", JSON.stringify(choice.stopMatched ?? null)).slice(1)}}`) as object;
 }
 
 function textOf(choice: Choice, kind: "text" | "reasoning"): string {

@@ -37,6 +37,7 @@ export function readCompletionCall(body: JsonObject, profile: SimBackendProfile)
     maxTokens: typeof body["max_tokens"] === "number" ? body["max_tokens"] : DEFAULT_TOKENS,
     stops: stops.stops,
     meter,
+    serviceTier: undefined,
     seed: typeof body["seed"] === "number" ? body["seed"] : 0,
     lastUserText: prompts.at(-1) ?? "",
     endsWithUser: true,

@@ -6,13 +6,10 @@ import { systemClock, systemRandom } from "#libs/clock/index.ts";
 import { createNatsBus } from "#libs/bus/index.ts";
 import { formatProblem, loadConfigFile, type Config, type Secret } from "#libs/config/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import { unpricedBackends, priceSeedAgeDays } from "#services/cost-ledger/index.ts";
+import { buildPriceBook } from "#services/cost-ledger/index.ts";
 
 /** How long one check waits for the other side, ms. */
 const WAIT_MS = 3_000;
-
-/** Prices older than this are called old, days. */
-const PRICES_OLD_DAYS = 120;
 
 const ok = (name: string, detail: string): CheckResult => ({ name, state: "ok", detail, fix: "" });
 const warn = (name: string, detail: string, fix: string): CheckResult => ({ name, state: "warn", detail, fix });
@@ -148,19 +145,12 @@ async function postgresCheck(config: Config): Promise<CheckResult[]> {
 }
 
 function priceChecks(config: Config): CheckResult[] {
-  const unpriced = unpricedBackends(config);
-  const age = priceSeedAgeDays(systemClock.now());
-  const results = unpriced.map((name) =>
-    (config.prices.onUnknown === "reject" ? fail : warn)(
-      `price:${name}`,
-      "no price is known",
-      `Add prices.overrides for ${name}, or backends.${name}.price.`,
-    ),
-  );
-  results.push(
-    age > PRICES_OLD_DAYS
-      ? warn("prices", `the built-in prices are ${age} days old`, "Upgrade, or override the prices you rely on.")
-      : ok("prices", `the built-in prices are ${age} days old`),
-  );
-  return results;
+  const { book } = buildPriceBook(config, []);
+  const known = new Map(book.lines.map((line) => [line.backend, line]));
+  return [...config.backends.keys()].map((name) => {
+    const line = known.get(name);
+    const fix = `Add prices.overrides for ${name}, or backends.${name}.price.`;
+    if (!line) return (config.prices.onUnknown === "reject" ? fail : warn)(`price:${name}`, "no price is known", fix);
+    return line.grade === "fuzzy" ? warn(`price:${name}`, `guessed from ${line.source}`, fix) : ok(`price:${name}`, `${line.grade}, ${line.source}`);
+  });
 }

@@ -4,7 +4,7 @@ import { ExplainRequestSchema } from "#gen/signalbox/policy/v1/policy_service_pb
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostRow, KeyRecord } from "#libs/peers/index.ts";
 import { backendRows } from "./backends.ts";
-import { type AdminCall, type AdminHandler, timeOf } from "./call.ts";
+import { type AdminCall, type AdminHandler, periodOf } from "./call.ts";
 import type { ConsoleDeps } from "./deps.ts";
 import { sendLedgerEntries } from "./entries.ts";
 import { explainJson } from "./explain-json.ts";
@@ -114,7 +114,7 @@ async function summary(deps: ConsoleDeps, { response }: AdminCall): Promise<void
 
 async function costs(deps: ConsoleDeps, { response, query }: AdminCall): Promise<void> {
   const by = (query.get("by") ?? "model").split(",").filter((name) => name !== "");
-  const rows = await need(deps.ledger, "cost-ledger").costs({ by, sinceMs: timeOf(query, "since"), untilMs: timeOf(query, "until") });
+  const rows = await need(deps.ledger, "cost-ledger").costs({ by, ...periodOf(query) });
   sendJson(response, 200, { rows: rows.map((row) => costJson(row, by)) });
 }
 

@@ -13,10 +13,16 @@ export interface AdminCall {
 /** Handles one call; a throw becomes the error answer. */
 export type AdminHandler = (call: AdminCall) => Promise<void> | void;
 
-/** A time in the query: ISO 8601 or ms since the epoch; 0 when absent. */
-export function timeOf(query: URLSearchParams, name: string): number {
+/** `since` and `until` of the query (ISO 8601, or ms since the epoch), those that are there. */
+export function periodOf(query: URLSearchParams): { readonly sinceMs?: number; readonly untilMs?: number } {
+  const sinceMs = timeOf(query, "since");
+  const untilMs = timeOf(query, "until");
+  return { ...(sinceMs === undefined ? {} : { sinceMs }), ...(untilMs === undefined ? {} : { untilMs }) };
+}
+
+function timeOf(query: URLSearchParams, name: string): number | undefined {
   const text = query.get(name);
-  if (text === null || text === "") return 0;
+  if (text === null || text === "") return undefined;
   const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
   if (Number.isNaN(ms))
     throw new SignalboxError("REQUEST_MALFORMED", `${name} is a time (ISO 8601, or ms since the epoch).`, { param: name });

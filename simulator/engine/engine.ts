@@ -139,8 +139,7 @@ export class Engine {
     this.#prefillTokens += job.uncachedTokens;
     this.#count(queued, job.steps);
     job.sink.tokens(job.steps);
-    this.leave(queued);
-    job.sink.done();
+    if (!queued.left) queued.finish();
   }
 
   #admit(): void {

@@ -12,7 +12,12 @@ export function conformanceSuite(topology: TopologyName): void {
   let simulation: Simulation;
 
   before(async () => {
-    simulation = await startSimulation([simulatedBackend("up-openai", "openai", 1), simulatedBackend("up-anthropic", "anthropic", 1)]);
+    // Tokens come one by one, so that an abort finds the backend at work.
+    const speed = { kind: "cloud", ttftMs: 5, ttftSigma: 0, itlMs: 1, itlSigma: 0 } as const;
+    simulation = await startSimulation([
+      simulatedBackend("up-openai", "openai", 1, speed),
+      simulatedBackend("up-anthropic", "anthropic", 1, speed),
+    ]);
     const models = { chat: { candidates: ["up-openai", "up-anthropic"] } };
     gateway = await startGateway({ topology, config: { backends: simulation.backends, models } });
   });

@@ -1,7 +1,7 @@
 import { systemClock } from "#libs/clock/index.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import { createSimulator, type SimBackendProfile, type Simulator } from "#simulator/index.ts";
+import { createSimulator, type SimBackendProfile, type Simulator, type SpeedProfile } from "#simulator/index.ts";
 
 /** Prices of the simulated backends in tests, USD per million tokens, and the same in pico-USD per token. */
 export interface TestPrice {
@@ -20,8 +20,13 @@ export interface SimulatedBackend {
 
 const CAPABILITIES = ["tools", "vision", "json_schema"] as const;
 
-/** A backend that answers at once. `cost` orders them: the cheapest is asked first. */
-export function simulatedBackend(name: string, provider: SimulatedBackend["provider"], cost: number): SimulatedBackend {
+/** A backend that answers at once, unless told another speed. `cost` is its input price in USD per million tokens: the cheapest is asked first. */
+export function simulatedBackend(
+  name: string,
+  provider: SimulatedBackend["provider"],
+  cost: number,
+  speed: SpeedProfile = { kind: "fast" },
+): SimulatedBackend {
   const price: TestPrice = { input: `$${cost}`, cache_read: `$${cost / 10}`, cache_write: `$${cost * 1.25}`, output: `$${cost * 4}` };
   return {
     provider,
@@ -33,7 +38,7 @@ export function simulatedBackend(name: string, provider: SimulatedBackend["provi
       contextTokens: 128_000,
       maxOutputTokens: 8_192,
       capabilities: [...CAPABILITIES, ...(provider === "anthropic" ? [] : (["logprobs", "n"] as const))],
-      speed: { kind: "fast" },
+      speed,
     },
   };
 }

@@ -165,10 +165,7 @@ export class HttpApi {
   }
 
   #watch(response: ServerResponse, reply: HttpReply, exchange: Exchange, lead: LeadReply | undefined): void {
-    response.on("drain", () => {
-      reply.drained();
-      exchange.drained();
-    });
+    reply.whenDrained(() => exchange.drained());
     response.once("close", () => {
       if (response.writableFinished) return;
       if (lead === undefined || lead.readerGone()) exchange.cancel();

@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { SignalboxError } from "#libs/errors/index.ts";
 import { formatAmount } from "#libs/money/index.ts";
+import { RESPONSE_QUEUE_BYTES } from "./limits.ts";
 import { errorBody, errorEvent, retryAfterMs, shouldRetry } from "./openai/errors.ts";
 import { DONE_EVENT, KEEP_ALIVE_EVENT, withCost } from "./openai/stream.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
@@ -47,11 +48,20 @@ export class HttpReply implements Reply {
   #over = false;
   #full = false;
   #pieces: Uint8Array[] = [];
+  /** Bytes gathered in this tick. */
+  #gatheredBytes = 0;
   #flushing = false;
+  #onDrained: () => void = () => {};
 
   constructor(response: ServerResponse, isClosing: () => boolean) {
     this.#response = response;
     this.#isClosing = isClosing;
+  }
+
+  /** Calls `listener` whenever a reader that was full takes bytes again. */
+  whenDrained(listener: () => void): void {
+    this.#onDrained = listener;
+    this.#response.on("drain", () => this.#drained());
   }
 
   open(facts: ReplyFacts): void {
@@ -62,10 +72,12 @@ export class HttpReply implements Reply {
 
   write(bytes: Uint8Array): boolean {
     this.#pieces.push(bytes);
+    this.#gatheredBytes += bytes.length;
     if (!this.#flushing) {
       this.#flushing = true;
       process.nextTick(flushReply, this);
     }
+    if (this.#gatheredBytes >= RESPONSE_QUEUE_BYTES) this.#full = true;
     return !this.#full;
   }
 
@@ -113,18 +125,20 @@ export class HttpReply implements Reply {
     return this.#response.writableLength;
   }
 
-  /** The socket took what was pending. */
-  drained(): void {
-    this.#full = false;
-  }
-
   /** Writes what the tick gathered. */
   flush(): void {
     this.#flushing = false;
     if (this.#over || this.#pieces.length === 0) return;
     const pieces = this.#pieces;
     this.#pieces = [];
+    this.#gatheredBytes = 0;
     if (!this.#response.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces))) this.#full = true;
+    else if (this.#full) this.#drained();
+  }
+
+  #drained(): void {
+    this.#full = false;
+    this.#onDrained();
   }
 
   #end(): void {

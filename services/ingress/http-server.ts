@@ -121,10 +121,12 @@ export class HttpServer {
   #parseError(error: NodeJS.ErrnoException, socket: Socket): void {
     const response = this.#responses.get(socket);
     const isAnswering = response !== undefined && response.headersSent && !response.writableFinished;
-    if (error.code === "ECONNRESET" || !socket.writable || isAnswering) {
+    if (error.code === "ECONNRESET" || !socket.writable) {
       socket.destroy();
       return;
     }
+    // What was written already is still good: it leaves before the connection goes.
+    if (isAnswering) return socket.destroySoon();
     this.#raw(socket, parseErrorOf(error));
   }
 
@@ -162,6 +164,7 @@ function headError(request: IncomingMessage): SignalboxError | undefined {
     if (name.length === 4 && name.toLowerCase() === "host") hosts++;
   }
   const isOld = request.httpVersion !== "1.1";
+  if (isOld && request.httpVersion !== "1.0") return malformed("Only HTTP/1.1 and HTTP/1.0 are understood.");
   if (hosts > 1 || (hosts === 0 && !isOld)) return malformed("The request must have exactly one Host header.");
   if (isOld && request.headers["transfer-encoding"] !== undefined) return malformed("Transfer-Encoding needs HTTP/1.1.");
   return undefined;

@@ -9,7 +9,7 @@ import { silentLogger } from "#libs/telemetry/index.ts";
 import { replay, sseOf } from "./replay.ts";
 import { serveSimulator } from "./serve.ts";
 import { stringOf } from "./http/json.ts";
-import { recording, send, startBed, testProfiles } from "./testbed.ts";
+import { recording, send, startBed, testProfiles } from "./testing/bed.ts";
 
 const json = (value: unknown): string => JSON.stringify(value);
 

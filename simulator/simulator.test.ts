@@ -4,7 +4,7 @@ import { after, before, beforeEach, test } from "node:test";
 import type { InvoiceLine } from "./invoice.ts";
 import type { SimBackendProfile } from "./profile.ts";
 import { stringOf } from "./http/json.ts";
-import { type Bed, type Loose, startBed, testProfiles, until } from "./testbed.ts";
+import { type Bed, type Loose, startBed, testProfiles, until } from "./testing/bed.ts";
 
 /** Steady and slow enough to be caught in the middle: 20 ms to the first token, 5 ms a token. */
 const WATCHABLE: SimBackendProfile["speed"] = {

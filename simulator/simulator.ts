@@ -2,7 +2,8 @@ import type { Clock, Random } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { Backend } from "./backend.ts";
-import type { FaultKind, FaultOptions } from "./faults/kinds.ts";
+import type { FaultOptions } from "./faults/kinds.ts";
+import { parseFaultOrder } from "./faults/parse.ts";
 import type { Strike } from "./faults/plan.ts";
 import type { CallLine, InvoiceLine } from "./invoice.ts";
 import type { SimBackendProfile } from "./profile.ts";
@@ -43,8 +44,11 @@ export interface Simulator {
   start(): Promise<ReadonlyMap<string, SimAddress>>;
   /** Ends every listener and connection. */
   stop(): Promise<void>;
-  /** Switches a fault on; `*` = every backend. A fault of the same kind is replaced. Throws MODEL_UNKNOWN for a backend that does not exist. */
-  fault(backend: string, kind: FaultKind, options?: FaultOptions): void;
+  /**
+   * Switches a fault on; `*` = every backend. A fault of the same kind is replaced. `kind` may be an alias (`429`, `hang`), options
+   * may carry the names of the wire (`after_tokens`). Throws MODEL_UNKNOWN for an unknown backend, REQUEST_MALFORMED for a fault that makes no sense.
+   */
+  fault(backend: string, kind: string, options?: FaultOptions | Readonly<Record<string, unknown>>): void;
   /** Switches faults off: one backend's, or all. */
   clear(backend?: string): void;
   /** Faults at work, by backend. */
@@ -91,11 +95,13 @@ export function createSimulator(options: SimulatorOptions): Simulator {
     async stop() {
       await Promise.all([...backends.values()].map((backend) => backend.stop()));
     },
-    fault(name, kind, faultOptions = {}) {
+    fault(name, kind, given = {}) {
+      const order = parseFaultOrder({ ...given, backend: name, kind });
+      if (typeof order === "string") throw new SignalboxError("REQUEST_MALFORMED", `${order}.`, { param: "kind" });
       for (const backend of named(name)) {
-        backend.faults.add(kind, faultOptions);
+        backend.faults.add(order.kind, order.options);
         backend.faultsChanged();
-        logger.info({ backend: backend.profile.name, kind, ...faultOptions }, "simulated fault on");
+        logger.info({ backend: backend.profile.name, kind: order.kind, ...order.options }, "simulated fault on");
       }
     },
     clear(name = "*") {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { stringOf } from "../http/json.ts";
-import { type Bed, eventsOf, type Loose, recording, startBed, testProfiles } from "../testbed.ts";
+import { type Bed, eventsOf, type Loose, recording, startBed, testProfiles } from "../testing/bed.ts";
 
 const update = { name: "updateIssueList", input_schema: { type: "object", properties: {} } };
 const weather = { name: "weather", input_schema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } };

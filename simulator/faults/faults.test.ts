@@ -4,7 +4,7 @@ import { after, beforeEach, before, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { systemClock } from "#libs/clock/index.ts";
 import { stringOf } from "../http/json.ts";
-import { type Answer, type Bed, eventsOf, send, startBed, testProfiles, textOf, until } from "../testbed.ts";
+import { type Answer, type Bed, eventsOf, send, startBed, testProfiles, textOf, until } from "../testing/bed.ts";
 import { FAULT_KINDS, faultKindOf, STATUS_KINDS } from "./kinds.ts";
 import { parseFaultHeader, parseFaultOrder } from "./parse.ts";
 
@@ -337,7 +337,13 @@ test("orders are checked: kinds, names and numbers; headers carry options", () =
   for (const kind of FAULT_KINDS) assert.equal(faultKindOf(kind), kind);
 });
 
+test("a fault ordered in the words of the wire is the same fault", () => {
+  bed.simulator.fault("openai", "hang", { backend: "openai", kind: "hang", for_ms: 50, after_tokens: 2 });
+  assert.deepEqual(bed.simulator.faults().get("openai"), [{ kind: "blackhole", options: { forMs: 50, afterTokens: 2 } }]);
+});
+
 test("an unknown backend is an error that names the known ones", () => {
+  assert.throws(() => bed.simulator.fault("openai", "nope"), /unknown fault kind "nope"/);
   assert.throws(() => bed.simulator.fault("nobody", "error"), /no simulated backend is called nobody; there are openai, claude/);
 });
 

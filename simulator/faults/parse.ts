@@ -29,7 +29,7 @@ export function parseFaultOrder(value: unknown): FaultOrder | string {
   if (typeof backend !== "string" || backend === "") return "backend is missing";
   const known = typeof kind === "string" ? faultKindOf(kind) : undefined;
   if (!known) return `unknown fault kind ${JSON.stringify(kind)}; known: ${FAULT_KINDS.join(", ")}`;
-  const options = parseOptions(rest);
+  const options = parseFaultOptions(rest);
   return typeof options === "string" ? options : { backend, kind: known, options };
 }
 
@@ -43,13 +43,15 @@ export function parseFaultHeader(text: string): { kind: FaultKind; options: Faul
     const [name = "", value = ""] = pair.split("=");
     raw[name] = name in NUMBERS ? Number(value) : value === "true" ? true : value;
   }
-  const options = parseOptions(raw);
+  const options = parseFaultOptions(raw);
   return typeof options === "string" ? undefined : { kind, options };
 }
 
-function parseOptions(raw: Readonly<Record<string, unknown>>): FaultOptions | string {
+/** Reads options under their own names (`afterTokens`) or those of the wire (`after_tokens`); a string answer says what is wrong. */
+export function parseFaultOptions(raw: Readonly<Record<string, unknown>>): FaultOptions | string {
   const options: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(raw)) {
+  for (const [given, value] of Object.entries(raw)) {
+    const name = given.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     const target = NUMBERS[name];
     if (value === undefined || value === null) continue;
     if (target) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { checkSum } from "../engine/text.ts";
 import { stringOf } from "../http/json.ts";
-import { type Bed, startBed, testProfiles, textOf } from "../testbed.ts";
+import { type Bed, startBed, testProfiles, textOf } from "../testing/bed.ts";
 
 const weather = {
   type: "function",

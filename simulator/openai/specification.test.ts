@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { Ajv, type ValidateFunction } from "ajv";
 import { parse } from "yaml";
 import { stringOf } from "../http/json.ts";
-import { type Bed, startBed } from "../testbed.ts";
+import { type Bed, startBed } from "../testing/bed.ts";
 
 const path = process.env["SIGNALBOX_SPEC"] ?? new URL("../../../shared/spec/openai-openapi.yaml", import.meta.url).pathname;
 

@@ -3,10 +3,10 @@ import { type ClientRequest, type IncomingMessage, request as httpRequest } from
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { systemClock } from "#libs/clock/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import { stringOf } from "./http/json.ts";
-import { devProfiles } from "./dev.ts";
-import type { SimBackendProfile, SimDialect } from "./profile.ts";
-import { createSimulator, type Simulator } from "./simulator.ts";
+import { stringOf } from "../http/json.ts";
+import { devProfiles } from "../dev.ts";
+import type { SimBackendProfile, SimDialect } from "../profile.ts";
+import { createSimulator, type Simulator } from "../simulator.ts";
 
 /** A started simulator for the tests of this room: every dialect once, without waiting unless a test says otherwise. */
 export interface Bed {
@@ -125,7 +125,7 @@ export function textOf(events: Loose[]): string {
 
 /** Lines of a recorded stream, or undefined where the recordings are absent. */
 export function recording(path: string): string | undefined {
-  const folder = process.env["SIGNALBOX_FIXTURES"] ?? new URL("../../shared/fixtures/recorded", import.meta.url).pathname;
+  const folder = process.env["SIGNALBOX_FIXTURES"] ?? new URL("../../../shared/fixtures/recorded", import.meta.url).pathname;
   try {
     return readFileSync(`${folder}/${path}`, "utf8");
   } catch {

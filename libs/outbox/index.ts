@@ -12,3 +12,4 @@ export {
 export type { RecoveryReport } from "./recovery.ts";
 export { createShipper, type Shipper, type ShipperDeps } from "./shipper.ts";
 export { watchOutbox } from "./outbox-metrics.ts";
+export { encodeAttemptRecord } from "./record-codec.ts";

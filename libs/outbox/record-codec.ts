@@ -88,6 +88,12 @@ export function encodeRecord(record: AttemptRecord, target: Buffer, offset: numb
   return at;
 }
 
+/** A record in protobuf's wire format, in a buffer of its own. */
+export function encodeAttemptRecord(record: AttemptRecord): Uint8Array {
+  const target = Buffer.allocUnsafe(recordBytesMax(record));
+  return Uint8Array.from(target.subarray(0, encodeRecord(record, target, 0)));
+}
+
 /** Kind and attempt of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */
 export function peekRecord(payload: Uint8Array): { readonly kind: RecordKind; readonly attemptId: string } | undefined {
   if (payload[0] !== 0x08 || payload[2] !== 0x12) return undefined;

@@ -24,7 +24,7 @@ import { FaultFiles } from "#libs/outbox/fault-files.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { createCostLedger, type CostLedgerHost } from "./index.ts";
 import { posted } from "./store.contract.ts";
-import { createSqliteStore } from "./store-sqlite.ts";
+import { SqliteDatabase } from "./sqlite-database.ts";
 import type { LedgerStore } from "./store.ts";
 import { CountingMetrics, ledgerConfig } from "./testkit.ts";
 
@@ -45,7 +45,7 @@ async function fixture(t: TestContext, parts: { store?: LedgerStore; config?: Sw
   const metrics = new CountingMetrics();
   const books: PriceBook[] = [];
   bus.subscribe(SUBJECTS.pricePublished, (message) => void books.push(fromBinary(PriceBookSchema, message.payload)));
-  const store = parts.store ?? createSqliteStore(":memory:");
+  const store = parts.store ?? new SqliteDatabase(":memory:");
   const host = createCostLedger({ config, clock, random: new SeededRandom(1), logger: silentLogger, metrics, bus, store });
   await host.module.start();
   t.after(() => host.module.stop());
@@ -108,7 +108,7 @@ test("every record delivered one to five times in any order, over half an hour, 
 });
 
 test("a store that is away loses nothing: records wait, and are booked once when it is back", async (t) => {
-  const real = createSqliteStore(":memory:");
+  const real = new SqliteDatabase(":memory:");
   let away = true;
   const store = new Proxy(real, {
     get: (target, name) => {

@@ -12,6 +12,7 @@ import { Consumer } from "./consumer.ts";
 import { Control } from "./control/index.ts";
 import { PricePublisher } from "./price-publisher.ts";
 import { createPostgresStore } from "./store-postgres.ts";
+import { SqliteDatabase } from "./sqlite-database.ts";
 import { createSqliteStore } from "./store-sqlite.ts";
 import type { LedgerStore } from "./store.ts";
 
@@ -42,6 +43,7 @@ const CONTROL_PERIOD_MS = 10_000;
 /** Another replica's change of the control state is noticed within this. */
 const CONTROL_POLL_MS = 2_000;
 const SQLITE_PREFIX = "sqlite:";
+const IN_MEMORY = ":memory:";
 
 /** Builds the service; nothing is opened before `module.start()`. */
 export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
@@ -118,8 +120,8 @@ function openStore(deps: CostLedgerDeps): LedgerStore {
   const text = deps.config.current.ledger.store.reveal();
   if (!text.startsWith(SQLITE_PREFIX)) return createPostgresStore({ url: text, clock: deps.clock, logger: deps.logger });
   const path = text.slice(SQLITE_PREFIX.length);
-  const isPlain = isAbsolute(path) || path === ":memory:" || deps.dataDir === undefined;
-  return createSqliteStore(isPlain ? path : join(deps.dataDir, path));
+  if (path === IN_MEMORY) return new SqliteDatabase(path);
+  return createSqliteStore(isAbsolute(path) || deps.dataDir === undefined ? path : join(deps.dataDir, path));
 }
 
 function ledgerOf(store: LedgerStore, prices: PricePublisher): LedgerPeer {

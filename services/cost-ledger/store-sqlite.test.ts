@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
+import { SqliteDatabase } from "./sqlite-database.ts";
 import { createSqliteStore } from "./store-sqlite.ts";
 import { posted, storeContract } from "./store.contract.ts";
 
@@ -12,6 +13,16 @@ function temporaryFile(t: TestContext): string {
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   return join(directory, "nested", "ledger.db");
 }
+
+storeContract(
+  "sqlite on this thread",
+  async (t) => {
+    const store = new SqliteDatabase(temporaryFile(t));
+    await store.start();
+    return store;
+  },
+  false,
+);
 
 storeContract(
   "sqlite",

@@ -1,217 +1,147 @@
-import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { Worker, type Transferable } from "node:worker_threads";
 import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
-import type { Entry, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
-import { COLUMNS } from "./columns.ts";
-import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
-import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
-import {
-  EXPORT_BATCH_MAX,
-  storeUnavailable,
-  type Booked,
-  type ChainRow,
-  type LedgerStore,
-  type StoredControl,
-  type StoreTotals,
-} from "./store.ts";
+import type { PricedRecord } from "./entries/index.ts";
+import { errorFromWire, type EncodedBatch, type StoreMethod, type WorkerAnswer } from "./sqlite-protocol.ts";
+import { storeUnavailable, type Booked, type ChainRow, type LedgerStore, type StoredControl, type StoreTotals } from "./store.ts";
 
-/** How long a writer waits for another process's transaction, ms. */
-const BUSY_TIMEOUT_MS = 5_000;
-
-/** Applied in order; `user_version` counts them. Entries are append-only: the triggers refuse anything else. */
-const MIGRATIONS = [
-  `CREATE TABLE entries (${COLUMNS.map(({ name, sqlite }) => `${name} ${sqlite}`).join(", ")},
-     PRIMARY KEY (sequence), UNIQUE (attempt_id, part));
-   CREATE INDEX entries_started ON entries (started_at_us);
-   CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-   CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-   CREATE TABLE price_books (version TEXT PRIMARY KEY, first_seen_ms INTEGER NOT NULL, book BLOB NOT NULL);
-   CREATE TABLE control (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, state BLOB NOT NULL);
-   CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-   INSERT INTO counters VALUES ('duplicates', 0);`,
-];
-
-const DIALECT: SqlDialect = {
-  parameter: () => "?",
-  day: "strftime('%Y-%m-%d', started_at_us / 1000000, 'unixepoch')",
-  hour: "strftime('%Y-%m-%dT%H:00:00Z', started_at_us / 1000000, 'unixepoch')",
-  tag: (key) => `COALESCE(tags ->> ${key}, '')`,
-  tagKey: (name) => `$."${name.replaceAll('"', '\\"')}"`,
-};
-
-/** The ledger in one SQLite file: WAL, every commit synced (`synchronous=FULL`). */
+/** The ledger in one SQLite file, on a thread of its own: a synced commit takes milliseconds that no request should wait for. */
 export function createSqliteStore(path: string): LedgerStore {
   return new SqliteStore(path);
+}
+
+interface PendingCall {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 class SqliteStore implements LedgerStore {
   readonly kind = "sqlite";
   readonly #path: string;
-  #database: DatabaseSync | undefined;
-  #insert: StatementSync | undefined;
-  #existing: StatementSync | undefined;
+  readonly #pending = new Map<number, PendingCall>();
+  readonly #listeners: ((up: boolean) => void)[] = [];
+  #worker: Worker | undefined;
+  #up = false;
+  #lastId = 0;
 
   constructor(path: string) {
     this.#path = path;
   }
 
   get up(): boolean {
-    return this.#database !== undefined;
+    return this.#up;
   }
 
-  onChange(): void {
-    // An open file stays open.
+  onChange(listener: (up: boolean) => void): void {
+    this.#listeners.push(listener);
   }
 
   async start(): Promise<void> {
-    if (this.#path !== ":memory:") mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
-    const database = new DatabaseSync(this.#path, { readBigInts: true });
-    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;`);
-    this.#database = database;
-    this.#transaction(() => {
-      const version = Number(database.prepare("PRAGMA user_version").get()!["user_version"]);
-      for (const migration of MIGRATIONS.slice(version)) database.exec(migration);
-      database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
-    });
-    const names = COLUMNS.map(({ name }) => name);
-    this.#insert = database.prepare(`INSERT INTO entries (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`);
-    this.#existing = database.prepare(
-      "SELECT kind, record, baseline_nano_usd, part FROM entries WHERE attempt_id = ? AND part < 2 ORDER BY part",
-    );
+    // The package is emitted as JavaScript; a clone runs its sources.
+    const file = import.meta.url.endsWith(".ts") ? "./sqlite-worker.ts" : "./sqlite-worker.js";
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: this.#path });
+    this.#worker.on("message", (answer: WorkerAnswer) => this.#answered(answer));
+    this.#worker.on("error", (error) => this.#lost(error));
+    this.#worker.on("exit", () => this.#lost(new Error("the store's thread ended")));
+    this.#worker.unref();
+    try {
+      await this.#call("start", []);
+    } catch (error) {
+      await this.#worker.terminate();
+      throw error;
+    }
+    this.#setUp(true);
   }
 
-  async book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
-    return this.#transaction((database) => {
-      const existing = new Map<string, BookedAttempt>();
-      for (const { record } of records) {
-        const rows = this.#existing!.all(record.attemptId);
-        const original = rows[0];
-        if (original === undefined) continue;
-        existing.set(record.attemptId, {
-          kind: Number(original["kind"]) as RecordKind,
-          record: original["record"] as Uint8Array,
-          baselineNanoUsd: original["baseline_nano_usd"] as bigint,
-          reversed: rows.length > 1,
-        });
-      }
-      const plan = planEntries(records, existing, chainEnd(database), nowMs);
-      for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
-      if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
-      return { entries: plan.rows.length, duplicates: plan.duplicates };
-    });
+  book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
+    const batch = encodeBatch(records);
+    return this.#call<Booked>("bookEncoded", [batch, nowMs], [batch.bytes.buffer as ArrayBuffer]);
   }
 
-  async exportEntries(filter: EntryFilter, after: bigint): Promise<readonly Entry[]> {
-    const where = ["sequence > ?"];
-    const values: SQLInputValue[] = [after];
-    const narrow = (condition: string, value: SQLInputValue | undefined): void => {
-      if (value === undefined) return;
-      where.push(condition);
-      values.push(value);
-    };
-    narrow("started_at_us >= ?", filter.sinceMs === undefined ? undefined : microseconds(filter.sinceMs));
-    narrow("started_at_us < ?", filter.untilMs === undefined ? undefined : microseconds(filter.untilMs));
-    narrow("tenant = ?", filter.tenant);
-    const sql = `SELECT sequence, part, booked_at_ms, record FROM entries WHERE ${where.join(" AND ")} ORDER BY sequence LIMIT ${EXPORT_BATCH_MAX}`;
-    const rows = this.#open()
-      .prepare(sql)
-      .all(...values);
-    return rows.map((row) =>
-      entryOf(row["sequence"] as bigint, Number(row["part"]), Number(row["booked_at_ms"]), row["record"] as Uint8Array),
-    );
+  exportEntries(filter: EntryFilter, after: bigint): Promise<readonly Entry[]> {
+    return this.#call("exportEntries", [filter, after]);
   }
 
-  async costs(query: CostQuery): Promise<readonly CostRow[]> {
-    const { text, values } = costSql(query, DIALECT);
-    const rows = this.#open()
-      .prepare(text)
-      .all(...values);
-    return rows.map((row) => costRow(row, query.by.length));
+  costs(query: CostQuery): Promise<readonly CostRow[]> {
+    return this.#call("costs", [{ ...query, by: [...query.by] }]);
   }
 
-  async totals(): Promise<StoreTotals> {
-    const row = this.#open()
-      .prepare(
-        `SELECT COUNT(*) AS entries, COALESCE(SUM(cost_nano_usd), 0) AS cost, COALESCE(MAX(booked_at_ms), 0) AS last,
-           (SELECT value FROM counters WHERE name = 'duplicates') AS duplicates FROM entries`,
-      )
-      .get()! as Record<string, bigint>;
-    return { entries: row["entries"]!, costNanoUsd: row["cost"]!, duplicates: row["duplicates"]!, lastBookedAtMs: Number(row["last"]) };
+  totals(): Promise<StoreTotals> {
+    return this.#call("totals", []);
   }
 
-  async chain(after: bigint, limit: number): Promise<readonly ChainRow[]> {
-    const rows = this.#open()
-      .prepare(
-        "SELECT sequence, part, sign, attempt_id, tenant, cost_nano_usd, record, hash FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
-      )
-      .all(after, limit);
-    return rows.map((row) => ({
-      sequence: row["sequence"] as bigint,
-      part: Number(row["part"]),
-      sign: Number(row["sign"]),
-      attemptId: row["attempt_id"] as string,
-      tenant: row["tenant"] as string,
-      costNanoUsd: row["cost_nano_usd"] as bigint,
-      record: row["record"] as Uint8Array,
-      hash: row["hash"] as Uint8Array,
-    }));
+  chain(after: bigint, limit: number): Promise<readonly ChainRow[]> {
+    return this.#call("chain", [after, limit]);
   }
 
-  async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
-    this.#open().prepare("INSERT OR IGNORE INTO price_books VALUES (?, ?, ?)").run(version, Math.floor(nowMs), book);
+  savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
+    return this.#call("savePriceBook", [version, book, nowMs]);
   }
 
-  async priceBook(version: string): Promise<Uint8Array | undefined> {
-    return this.#open().prepare("SELECT book FROM price_books WHERE version = ?").get(version)?.["book"] as Uint8Array | undefined;
+  priceBook(version: string): Promise<Uint8Array | undefined> {
+    return this.#call("priceBook", [version]);
   }
 
-  async loadControl(): Promise<StoredControl | undefined> {
-    const row = this.#open().prepare("SELECT revision, state FROM control").get();
-    return row && { revision: row["revision"] as bigint, state: row["state"] as Uint8Array };
+  loadControl(): Promise<StoredControl | undefined> {
+    return this.#call("loadControl", []);
   }
 
-  async saveControl(expected: bigint, next: StoredControl): Promise<boolean> {
-    const sql =
-      expected === 0n
-        ? "INSERT OR IGNORE INTO control (revision, state, id) VALUES (?, ?, 1)"
-        : "UPDATE control SET revision = ?, state = ? WHERE revision = ?";
-    const values = expected === 0n ? [next.revision, next.state] : [next.revision, next.state, expected];
-    return (
-      Number(
-        this.#open()
-          .prepare(sql)
-          .run(...values).changes,
-      ) === 1
-    );
+  saveControl(expected: bigint, next: StoredControl): Promise<boolean> {
+    return this.#call("saveControl", [expected, next]);
   }
 
   async stop(): Promise<void> {
-    this.#database?.close();
-    this.#database = undefined;
+    if (!this.#up) return;
+    await this.#call("stop", []);
+    this.#setUp(false);
+    await this.#worker!.terminate();
   }
 
-  #open(): DatabaseSync {
-    if (this.#database === undefined) throw storeUnavailable(new Error("closed"));
-    return this.#database;
+  #call<T>(method: StoreMethod, args: readonly unknown[], transfer: readonly Transferable[] = []): Promise<T> {
+    const worker = this.#worker;
+    if (worker === undefined || (!this.#up && method !== "start")) return Promise.reject(storeUnavailable(new Error("not open")));
+    return new Promise<T>((resolve, reject) => {
+      const id = ++this.#lastId;
+      if (this.#pending.size === 0) worker.ref();
+      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      worker.postMessage({ id, method, args }, transfer);
+    });
   }
 
-  #transaction<T>(work: (database: DatabaseSync) => T): T {
-    const database = this.#open();
-    database.exec("BEGIN IMMEDIATE");
-    try {
-      const result = work(database);
-      database.exec("COMMIT");
-      return result;
-    } catch (error) {
-      if (database.isTransaction) database.exec("ROLLBACK");
-      throw error;
-    }
+  #answered(answer: WorkerAnswer): void {
+    const call = this.#pending.get(answer.id);
+    this.#pending.delete(answer.id);
+    if (this.#pending.size === 0) this.#worker?.unref();
+    if ("error" in answer) call?.reject(errorFromWire(answer.error));
+    else call?.resolve(answer.value);
+  }
+
+  #lost(error: Error): void {
+    for (const call of this.#pending.values()) call.reject(storeUnavailable(error));
+    this.#pending.clear();
+    this.#setUp(false);
+  }
+
+  #setUp(up: boolean): void {
+    if (up === this.#up) return;
+    this.#up = up;
+    for (const listener of this.#listeners) listener(up);
   }
 }
 
-function chainEnd(database: DatabaseSync): ChainEnd {
-  const row = database.prepare("SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1").get();
-  return row ? { sequence: row["sequence"] as bigint, hash: row["hash"] as Uint8Array } : CHAIN_START;
+function encodeBatch(records: readonly PricedRecord[]): EncodedBatch {
+  const encoded = records.map(({ record }) => encodeAttemptRecord(record));
+  const bytes = new Uint8Array(encoded.reduce((sum, each) => sum + each.length, 0));
+  let at = 0;
+  for (const each of encoded) {
+    bytes.set(each, at);
+    at += each.length;
+  }
+  return {
+    bytes,
+    lengths: Uint32Array.from(encoded, (each) => each.length),
+    baselines: BigInt64Array.from(records, ({ baselineNanoUsd }) => baselineNanoUsd),
+  };
 }

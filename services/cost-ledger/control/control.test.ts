@@ -10,7 +10,7 @@ import { createMemoryBus, SUBJECTS } from "#libs/bus/index.ts";
 import { systemRandom } from "#libs/clock/index.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import { createSqliteStore } from "../store-sqlite.ts";
+import { SqliteDatabase } from "../sqlite-database.ts";
 import { ledgerConfig } from "../testkit.ts";
 import { Control } from "./control.ts";
 
@@ -31,7 +31,7 @@ async function fixture(t: TestContext): Promise<Fixture> {
   const published: ControlState[] = [];
   bus.subscribe(SUBJECTS.controlChanged, (message) => void published.push(fromBinary(ControlStateSchema, message.payload)));
   const reopen = async (): Promise<Control> => {
-    const store = createSqliteStore(path);
+    const store = new SqliteDatabase(path);
     await store.start();
     t.after(() => store.stop());
     return new Control({ store, bus, clock, random: systemRandom, config: ledgerConfig() });

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { AttemptRecordSchema, EntrySchema, RecordKind, type AttemptRecord, type Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 
 /** Which of an attempt's entries a row is. At most one of each: the store's unique key is (attempt, part). */
 export const PART = {
@@ -101,7 +102,7 @@ export function planEntries(
 
 function chainRow(end: ChainEnd, priced: PricedRecord, part: number, sign: 1 | -1, bookedAtMs: number): EntryRow {
   const sequence = end.sequence + 1n;
-  const record = toBinary(AttemptRecordSchema, priced.record);
+  const record = encodeAttemptRecord(priced.record);
   return {
     sequence,
     attemptId: priced.record.attemptId,

@@ -1,0 +1,216 @@
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
+import type { Entry, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
+import { COLUMNS } from "./columns.ts";
+import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
+import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
+import {
+  EXPORT_BATCH_MAX,
+  storeUnavailable,
+  type Booked,
+  type ChainRow,
+  type LedgerStore,
+  type StoredControl,
+  type StoreTotals,
+} from "./store.ts";
+
+/** How long a writer waits for another process's transaction, ms. */
+const BUSY_TIMEOUT_MS = 5_000;
+
+/** Applied in order; `user_version` counts them. Entries are append-only: the triggers refuse anything else. */
+const MIGRATIONS = [
+  `CREATE TABLE entries (${COLUMNS.map(({ name, sqlite }) => `${name} ${sqlite}`).join(", ")},
+     PRIMARY KEY (sequence), UNIQUE (attempt_id, part));
+   CREATE INDEX entries_started ON entries (started_at_us);
+   CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+   CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+   CREATE TABLE price_books (version TEXT PRIMARY KEY, first_seen_ms INTEGER NOT NULL, book BLOB NOT NULL);
+   CREATE TABLE control (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, state BLOB NOT NULL);
+   CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+   INSERT INTO counters VALUES ('duplicates', 0);`,
+];
+
+const DIALECT: SqlDialect = {
+  parameter: () => "?",
+  day: "strftime('%Y-%m-%d', started_at_us / 1000000, 'unixepoch')",
+  hour: "strftime('%Y-%m-%dT%H:00:00Z', started_at_us / 1000000, 'unixepoch')",
+  tag: (key) => `COALESCE(tags ->> ${key}, '')`,
+  tagKey: (name) => `$."${name.replaceAll('"', '\\"')}"`,
+};
+
+/**
+ * The ledger in one SQLite file: WAL, every commit synced (`synchronous=FULL`). SQLite answers on the calling thread;
+ * `createSqliteStore` keeps it off the event loop.
+ */
+export class SqliteDatabase implements LedgerStore {
+  readonly kind = "sqlite";
+  readonly #path: string;
+  #database: DatabaseSync | undefined;
+  #insert: StatementSync | undefined;
+  #existing: StatementSync | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  get up(): boolean {
+    return this.#database !== undefined;
+  }
+
+  onChange(): void {
+    // An open file stays open.
+  }
+
+  async start(): Promise<void> {
+    if (this.#path !== ":memory:") mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
+    const database = new DatabaseSync(this.#path, { readBigInts: true });
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;`);
+    this.#database = database;
+    this.#transaction(() => {
+      const version = Number(database.prepare("PRAGMA user_version").get()!["user_version"]);
+      for (const migration of MIGRATIONS.slice(version)) database.exec(migration);
+      database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
+    });
+    const names = COLUMNS.map(({ name }) => name);
+    this.#insert = database.prepare(`INSERT INTO entries (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`);
+    this.#existing = database.prepare(
+      "SELECT kind, record, baseline_nano_usd, part FROM entries WHERE attempt_id = ? AND part < 2 ORDER BY part",
+    );
+  }
+
+  async book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
+    return this.#transaction((database) => {
+      const existing = new Map<string, BookedAttempt>();
+      for (const { record } of records) {
+        const rows = this.#existing!.all(record.attemptId);
+        const original = rows[0];
+        if (original === undefined) continue;
+        existing.set(record.attemptId, {
+          kind: Number(original["kind"]) as RecordKind,
+          record: original["record"] as Uint8Array,
+          baselineNanoUsd: original["baseline_nano_usd"] as bigint,
+          reversed: rows.length > 1,
+        });
+      }
+      const plan = planEntries(records, existing, chainEnd(database), nowMs);
+      for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
+      if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
+      return { entries: plan.rows.length, duplicates: plan.duplicates };
+    });
+  }
+
+  async exportEntries(filter: EntryFilter, after: bigint): Promise<readonly Entry[]> {
+    const where = ["sequence > ?"];
+    const values: SQLInputValue[] = [after];
+    const narrow = (condition: string, value: SQLInputValue | undefined): void => {
+      if (value === undefined) return;
+      where.push(condition);
+      values.push(value);
+    };
+    narrow("started_at_us >= ?", filter.sinceMs === undefined ? undefined : microseconds(filter.sinceMs));
+    narrow("started_at_us < ?", filter.untilMs === undefined ? undefined : microseconds(filter.untilMs));
+    narrow("tenant = ?", filter.tenant);
+    const sql = `SELECT sequence, part, booked_at_ms, record FROM entries WHERE ${where.join(" AND ")} ORDER BY sequence LIMIT ${EXPORT_BATCH_MAX}`;
+    const rows = this.#open()
+      .prepare(sql)
+      .all(...values);
+    return rows.map((row) =>
+      entryOf(row["sequence"] as bigint, Number(row["part"]), Number(row["booked_at_ms"]), row["record"] as Uint8Array),
+    );
+  }
+
+  async costs(query: CostQuery): Promise<readonly CostRow[]> {
+    const { text, values } = costSql(query, DIALECT);
+    const rows = this.#open()
+      .prepare(text)
+      .all(...values);
+    return rows.map((row) => costRow(row, query.by.length));
+  }
+
+  async totals(): Promise<StoreTotals> {
+    const row = this.#open()
+      .prepare(
+        `SELECT COUNT(*) AS entries, COALESCE(SUM(cost_nano_usd), 0) AS cost, COALESCE(MAX(booked_at_ms), 0) AS last,
+           (SELECT value FROM counters WHERE name = 'duplicates') AS duplicates FROM entries`,
+      )
+      .get()! as Record<string, bigint>;
+    return { entries: row["entries"]!, costNanoUsd: row["cost"]!, duplicates: row["duplicates"]!, lastBookedAtMs: Number(row["last"]) };
+  }
+
+  async chain(after: bigint, limit: number): Promise<readonly ChainRow[]> {
+    const rows = this.#open()
+      .prepare(
+        "SELECT sequence, part, sign, attempt_id, tenant, cost_nano_usd, record, hash FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
+      )
+      .all(after, limit);
+    return rows.map((row) => ({
+      sequence: row["sequence"] as bigint,
+      part: Number(row["part"]),
+      sign: Number(row["sign"]),
+      attemptId: row["attempt_id"] as string,
+      tenant: row["tenant"] as string,
+      costNanoUsd: row["cost_nano_usd"] as bigint,
+      record: row["record"] as Uint8Array,
+      hash: row["hash"] as Uint8Array,
+    }));
+  }
+
+  async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
+    this.#open().prepare("INSERT OR IGNORE INTO price_books VALUES (?, ?, ?)").run(version, Math.floor(nowMs), book);
+  }
+
+  async priceBook(version: string): Promise<Uint8Array | undefined> {
+    return this.#open().prepare("SELECT book FROM price_books WHERE version = ?").get(version)?.["book"] as Uint8Array | undefined;
+  }
+
+  async loadControl(): Promise<StoredControl | undefined> {
+    const row = this.#open().prepare("SELECT revision, state FROM control").get();
+    return row && { revision: row["revision"] as bigint, state: row["state"] as Uint8Array };
+  }
+
+  async saveControl(expected: bigint, next: StoredControl): Promise<boolean> {
+    const sql =
+      expected === 0n
+        ? "INSERT OR IGNORE INTO control (revision, state, id) VALUES (?, ?, 1)"
+        : "UPDATE control SET revision = ?, state = ? WHERE revision = ?";
+    const values = expected === 0n ? [next.revision, next.state] : [next.revision, next.state, expected];
+    return (
+      Number(
+        this.#open()
+          .prepare(sql)
+          .run(...values).changes,
+      ) === 1
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#database?.close();
+    this.#database = undefined;
+  }
+
+  #open(): DatabaseSync {
+    if (this.#database === undefined) throw storeUnavailable(new Error("closed"));
+    return this.#database;
+  }
+
+  #transaction<T>(work: (database: DatabaseSync) => T): T {
+    const database = this.#open();
+    database.exec("BEGIN IMMEDIATE");
+    try {
+      const result = work(database);
+      database.exec("COMMIT");
+      return result;
+    } catch (error) {
+      if (database.isTransaction) database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+}
+
+function chainEnd(database: DatabaseSync): ChainEnd {
+  const row = database.prepare("SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1").get();
+  return row ? { sequence: row["sequence"] as bigint, hash: row["hash"] as Uint8Array } : CHAIN_START;
+}

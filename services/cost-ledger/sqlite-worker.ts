@@ -1,0 +1,38 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { fromBinary } from "@bufbuild/protobuf";
+import { AttemptRecordSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { PricedRecord } from "./entries/index.ts";
+import { SqliteDatabase } from "./sqlite-database.ts";
+import { errorToWire, type EncodedBatch, type StoreMethod, type WorkerAnswer, type WorkerCall } from "./sqlite-protocol.ts";
+import type { Booked } from "./store.ts";
+
+/** The thread that waits for the disk in place of the event loop. One call after the other, in order. */
+const database = new SqliteDatabase(workerData as string);
+const port = parentPort!;
+
+port.on("message", (call: WorkerCall) => {
+  const answer = (message: WorkerAnswer): void => port.postMessage(message);
+  run(call.method, call.args).then(
+    (value) => {
+      answer({ id: call.id, value });
+      if (call.method === "stop") port.close();
+    },
+    (error: unknown) => answer({ id: call.id, error: errorToWire(error) }),
+  );
+});
+
+function run(method: StoreMethod, args: readonly unknown[]): Promise<unknown> {
+  if (method === "bookEncoded") return bookEncoded(args[0] as EncodedBatch, args[1] as number);
+  return (database[method] as (...values: unknown[]) => Promise<unknown>).apply(database, [...args]);
+}
+
+function bookEncoded(batch: EncodedBatch, nowMs: number): Promise<Booked> {
+  const records: PricedRecord[] = [];
+  let at = 0;
+  for (const [index, length] of batch.lengths.entries()) {
+    const record = fromBinary(AttemptRecordSchema, batch.bytes.subarray(at, at + length));
+    records.push({ record, baselineNanoUsd: batch.baselines[index]! });
+    at += length;
+  }
+  return database.book(records, nowMs);
+}

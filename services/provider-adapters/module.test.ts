@@ -208,6 +208,33 @@ test("cancelling closes the upstream connection and ends with what is known", as
   assert.equal(recorder.ends, 1);
 });
 
+test("what is cancelled before it is sent never leaves", async () => {
+  const before = provider.requests.length;
+  const recorder = rig.attempt();
+  recorder.handle!.cancel("canceled");
+  const end = await recorder.ended;
+  assert.deepEqual([end.outcome, end.dispatched], [Outcome.CANCELED, false]);
+  provider.answer = (_, response) => answerJson(response, WHOLE_BODY);
+  await rig.attempt({ stream: false }).ended;
+  assert.equal(provider.requests.length, before + 1);
+});
+
+test("a header that HTTP forbids fails the attempt and nothing else", async () => {
+  const end = await rig.attempt({ traceparent: "a\r\nx: y" }).ended;
+  assert.deepEqual([end.outcome, end.dispatched], [Outcome.FAILED, false]);
+});
+
+test("a provider that goes on after [DONE] is cut off a second later", async () => {
+  let closed: Promise<unknown> | undefined;
+  provider.answer = (request, response) => {
+    closed = once(request.socket, "close");
+    writeEvents(response, WHOLE_STREAM);
+  };
+  assert.equal((await rig.attempt().ended).outcome, Outcome.OK);
+  rig.clock.advance(1_100);
+  await closed;
+});
+
 test("429 carries its wait and is no failure of the backend", async () => {
   provider.answer = (_, response) =>
     answerJson(response, { error: { message: "slow down", type: "requests", code: "rate_limit_exceeded" } }, 429, { "retry-after": "7" });

@@ -38,13 +38,17 @@ export interface Ending {
   readonly garbage?: boolean;
 }
 
-/** The end as the consumer gets it; without stated usage the output is estimated. */
+/**
+ * The end as the consumer gets it. Usage counts as stated only when it is final: an answer cut short may have carried what was
+ * counted until then (Anthropic's first event does), so its output is estimated.
+ */
 export function attemptEnd(ending: Ending, facts: AnswerFacts, times: AttemptTimes): AttemptEnd {
+  const isFinal = facts.usage !== undefined && (ending.outcome === Outcome.OK || facts.finishReason !== "");
   const end: AttemptEnd = {
     $typeName: "signalbox.adapter.v1.AttemptEnd",
     outcome: ending.outcome,
-    usage: facts.usage ?? estimatedUsage(facts),
-    usageKnown: facts.usage !== undefined,
+    usage: isFinal ? facts.usage! : estimatedUsage(facts),
+    usageKnown: isFinal,
     finishReason: facts.finishReason,
     upstreamModel: facts.upstreamModel,
     responseId: facts.responseId,
@@ -64,9 +68,11 @@ export function attemptEnd(ending: Ending, facts: AnswerFacts, times: AttemptTim
   return end;
 }
 
-/** Output by what was delivered: an event is about a token, and so are four bytes; the larger counts. Input is the ingress's estimate. */
+/** Output by what was delivered: an event is about a token, and so are four bytes; the larger counts. Input as far as it was stated, else it is the ingress's to estimate. */
 function estimatedUsage(facts: AnswerFacts): Usage {
-  return usageOf({ outputTokens: Math.max(facts.contentEvents, Math.ceil(facts.contentBytes / BYTES_PER_TOKEN)) });
+  const stated = facts.usage?.outputTokens ?? 0;
+  const outputTokens = Math.max(stated, facts.contentEvents, Math.ceil(facts.contentBytes / BYTES_PER_TOKEN));
+  return facts.usage ? { ...facts.usage, outputTokens } : usageOf({ outputTokens });
 }
 
 /** How an attempt ends that its owner gave up. */

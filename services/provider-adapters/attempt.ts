@@ -24,6 +24,11 @@ import type { Sweepable, Sweeper, Transport, UpstreamCall, UpstreamFailure, Upst
 /** After [DONE] a provider has this long to end its response, so that the connection can be used again. */
 const LINGER_MS = 1_000;
 
+/** A chunk of a stream below this, without a line's end, does not count as a sign of life. */
+const DRIP_BYTES = 1_024;
+
+const LINE_FEED = 0x0a;
+
 /** What every attempt needs. */
 export interface AttemptDeps {
   readonly clock: Clock;
@@ -89,7 +94,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
       this.#call = this.#deps.transport.start(
         {
           origin: this.entry.origin,
-          path: this.entry.basePath + this.#request.path,
+          path: this.entry.basePath + this.#request.path + this.entry.query,
           headers: this.#requestHeaders(this.#request),
           body: this.#request.body,
         },
@@ -173,15 +178,17 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   }
 
   data(chunk: Buffer): void {
-    this.#heard = true;
     if (this.#over) return;
     if (this.#decoder !== undefined) {
+      // A byte now and then that never makes a line is silence too.
+      if (chunk.length >= DRIP_BYTES || chunk.includes(LINE_FEED)) this.#heard = true;
       this.#decoder.push(chunk);
       if (this.#window > 0 || this.#paused || this.#over) return;
       this.#paused = true;
       this.#call?.pause();
       return;
     }
+    this.#heard = true;
     if (this.#collector === undefined || this.#collector.add(chunk)) return;
     if (this.#mode === "error") this.#failAnswer();
     else this.#failTooLarge();
@@ -219,7 +226,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
         heardMs: this.#heardMs,
         sent: this.#sent,
         answering: this.#mode !== "waiting",
-        first: this.#contentSeen || (this.#mode !== "waiting" && this.#mode !== "stream"),
+        first: this.#contentSeen || this.#mode === "error",
       },
       nowMs,
     );

@@ -161,6 +161,39 @@ test("silence ends at the first-token ceiling, at the idle ceiling and at the de
   assert.deepEqual([end.error?.reason, end.contentSeen], ["UPSTREAM_TIMEOUT", true]);
 });
 
+test("an answer that drips in without ever making a line or a body is as good as silence", async () => {
+  const drip = async (stream: boolean): Promise<string | undefined> => {
+    let write: (() => void) | undefined;
+    const answering = new Promise<void>((resolve) => {
+      provider.answer = (_, response) => {
+        if (stream) writeEvents(response, WHOLE_STREAM.slice(0, 2));
+        else response.writeHead(200, { "content-type": "application/json" });
+        write = () => void response.write("x");
+        write();
+        resolve();
+      };
+    });
+    const recorder = rig.attempt({ stream, firstTokenTimeoutMs: 5_000, idleTimeoutMs: 3_000 });
+    await answering;
+    while (recorder.ends === 0) {
+      write!();
+      rig.clock.advance(500);
+      await setImmediate();
+    }
+    return (await recorder.ended).error?.reason;
+  };
+  assert.equal(await drip(true), "UPSTREAM_TIMEOUT");
+  assert.equal(await drip(false), "UPSTREAM_TIMEOUT");
+});
+
+test("the query of a backend's url goes along", async () => {
+  const own = createRig([backendOf({ url: `${provider.url}?api-version=2026-01-01` })]);
+  provider.answer = (_, response) => answerJson(response, WHOLE_BODY);
+  await own.attempt({ stream: false }).ended;
+  assert.equal(provider.requests.at(-1)!.path, "/v1/chat/completions?api-version=2026-01-01");
+  await own.host.module.stop();
+});
+
 test("a slow reader pauses its upstream socket and nobody else's", async () => {
   let stalled: ServerResponse | undefined;
   let written = 0;

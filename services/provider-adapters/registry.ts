@@ -33,6 +33,8 @@ export interface BackendEntry {
   readonly origin: string;
   /** Path of the backend's url, without trailing slash. */
   readonly basePath: string;
+  /** Query of the backend's url with its question mark (Azure's api-version), or "". */
+  readonly query: string;
   readonly limit: BackendLimit;
   readonly meters: BackendMeters;
   /** Headers of every call, credential included, names and values in turn. Throws when the secret cannot be resolved. */
@@ -102,6 +104,7 @@ export class Registry {
       codec,
       origin: url.origin,
       basePath: url.pathname.replace(/\/+$/, ""),
+      query: url.search,
       limit,
       meters,
       standingHeaders: () => (standing ??= standingHeaders(backend, codec)),

@@ -8,7 +8,7 @@ export interface Progress {
   readonly sent: boolean;
   /** Status and headers arrived. */
   readonly answering: boolean;
-  /** For a stream: content was delivered; for a whole body: headers arrived. */
+  /** Content was delivered: for a whole body that is its end, so that one which drips in falls under the same ceiling. */
   readonly first: boolean;
 }
 

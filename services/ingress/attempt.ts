@@ -1,10 +1,11 @@
 import type { AttemptData, AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
-import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason } from "#libs/peers/index.ts";
+import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason, type PolicyPeer } from "#libs/peers/index.ts";
 import type { Intake } from "./intake.ts";
 import { GAP_SAMPLE_MS } from "./limits.ts";
 import type { AttemptIdentity, Settlement } from "./money.ts";
+import { firstTokenReport, gapReport } from "./reports.ts";
 
 /** Grants are bundled up to this size: half a window keeps the adapter busy and the frames few. */
 const CREDIT_BATCH_BYTES = ATTEMPT_WINDOW_BYTES / 2;
@@ -13,10 +14,6 @@ const CREDIT_BATCH_BYTES = ATTEMPT_WINDOW_BYTES / 2;
 export interface AttemptOwner {
   /** Bytes arrived and are held by the attempt. */
   arrived(attempt: Attempt): void;
-  /** First content. Called before `arrived`. */
-  firstContent(attempt: Attempt): void;
-  /** Mean gap per output token since the last sample, ms. */
-  gap(attempt: Attempt, gapMs: number): void;
   /** The end; nothing follows. */
   ended(attempt: Attempt, end: AttemptEnd): void;
 }
@@ -35,7 +32,8 @@ export interface AttemptPlan {
 }
 
 /**
- * One call to one backend as the ingress sees it: holds what arrived until the owner takes it, keeps the window, measures.
+ * One call to one backend as the ingress sees it: holds what arrived until the owner takes it, keeps the window, measures
+ * and reports what it measured.
  * It decides nothing.
  */
 export class Attempt implements AttemptSink, AttemptIdentity {
@@ -72,9 +70,10 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   #sampledEvents = 0;
   #cancelled: CancelReason | undefined;
   readonly #clock: Clock;
+  readonly #policy: Pick<PolicyPeer, "report">;
   readonly #owner: AttemptOwner;
 
-  constructor(plan: AttemptPlan, clock: Clock, owner: AttemptOwner) {
+  constructor(plan: AttemptPlan, clock: Clock, policy: Pick<PolicyPeer, "report">, owner: AttemptOwner) {
     this.intake = plan.intake;
     this.decision = plan.decision;
     this.candidate = plan.candidate;
@@ -86,6 +85,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     this.startedMs = clock.monotonicMs();
     this.startedAtMs = clock.now();
     this.#clock = clock;
+    this.#policy = policy;
     this.#owner = owner;
   }
 
@@ -158,7 +158,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
       this.ttftMs = nowMs - this.startedMs;
       this.#sampledMs = nowMs;
       this.#sampledEvents = this.contentEvents;
-      this.#owner.firstContent(this);
+      this.#policy.report(firstTokenReport(this.intake.decide.decisionId, this.attemptId, this.backend, this.ttftMs));
       return;
     }
     const elapsedMs = nowMs - this.#sampledMs;
@@ -166,6 +166,6 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     if (elapsedMs < GAP_SAMPLE_MS || fresh === 0) return;
     this.#sampledMs = nowMs;
     this.#sampledEvents = this.contentEvents;
-    this.#owner.gap(this, elapsedMs / fresh);
+    this.#policy.report(gapReport(this.intake.decide.decisionId, this.attemptId, this.backend, elapsedMs / fresh, this.contentEvents));
   }
 }

@@ -1,53 +1,41 @@
 import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import { type Candidate, type DecideRequest, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import type { Timer } from "#libs/clock/index.ts";
+import { type Candidate, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { CancelReason, DecideTicket } from "#libs/peers/index.ts";
+import type { CancelReason } from "#libs/peers/index.ts";
 import { Deadline, RETRY_COST } from "#libs/resilience/index.ts";
 import { Answer } from "./answer.ts";
 import type { Attempt, AttemptOwner } from "./attempt.ts";
+import { Candidates } from "./candidates.ts";
+import { Decider, type DeciderOwner } from "./decider.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
-import { denialOf, type Failure, failureOf, type NextStep, nextStep } from "./failover.ts";
-import { decideByFallback } from "./fallback.ts";
+import type { ExchangeState } from "./exchange-state.ts";
+import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, unserved } from "./failures.ts";
+import { type NextStep, nextStep } from "./failover.ts";
 import type { Intake } from "./intake.ts";
 import { costOfAttempts, createAttempt, sendAttempt, settleAttempt } from "./launcher.ts";
 import { ANSWER_MAX_BYTES, ATTEMPT_GRACE_MS } from "./limits.ts";
+import { factsOf } from "./reply-facts.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
-import { firstTokenReport, gapReport, requestDoneReport } from "./reports.ts";
+import { requestDoneReport } from "./reports.ts";
 import { resumePlan } from "./resume.ts";
-
-/** Where a request stands. Every transition is an assignment in this file. */
-type State =
-  | { readonly kind: "deciding"; readonly ticket: DecideTicket | undefined }
-  /** Attempts run (or wait for their intent); nothing of theirs has left for the client. */
-  | { readonly kind: "trying" }
-  /** Waits before the same backends are asked again. */
-  | { readonly kind: "pausing"; readonly timer: Timer }
-  /** Content of this attempt went to the client: no other backend can take over. */
-  | { readonly kind: "answering"; readonly attempt: Attempt }
-  | { readonly kind: "done"; readonly status: number; readonly error: SignalboxError | undefined };
 
 const EMPTY = new Uint8Array(0);
 const CLIENT_GONE = 499;
-
-function ledgerUnavailable(): SignalboxError {
-  return new SignalboxError("NO_BACKEND", "The request cannot be accounted for at the moment.", { code: "ledger_unavailable" });
-}
 
 /**
  * One request from decision to last byte, and the only owner of failover between backends: candidates in their order under
  * retry budget and deadline until the first content byte has left for the client; after it an error event, never silence.
  */
-export class Exchange implements AttemptOwner {
+export class Exchange implements AttemptOwner, DeciderOwner {
   readonly #deps: DispatchDeps;
   readonly #intake: Intake;
   readonly #answer: Answer;
   readonly #onClosed: (exchange: Exchange) => void;
-  #state: State = { kind: "deciding", ticket: undefined };
+  readonly #decider: Decider;
+  #state: ExchangeState = { kind: "deciding" };
   #decision: Decision | undefined;
   #deadline: Deadline;
-  #candidates: Candidate[] = [];
-  readonly #tried: string[] = [];
+  readonly #candidates: Candidates;
   readonly #attempts: Attempt[] = [];
   #open = 0;
   #winner: Attempt | undefined;
@@ -56,10 +44,7 @@ export class Exchange implements AttemptOwner {
   #skips = 0;
   #spent = false;
   readonly #redecisions: { atMs: number; exclude: readonly string[] }[] = [];
-  #decideStartMs = 0;
-  #decideEndMs = 0;
-  #firstDispatchMs = 0;
-  #firstByteMs = 0;
+  readonly #marks = { decideStartMs: 0, decideEndMs: 0, firstDispatchMs: 0, firstByteMs: 0 };
   #closed = false;
 
   constructor(deps: DispatchDeps, intake: Intake, reply: Reply, onClosed: (exchange: Exchange) => void) {
@@ -68,22 +53,24 @@ export class Exchange implements AttemptOwner {
     this.#answer = new Answer(reply, intake.startedMs);
     this.#onClosed = onClosed;
     this.#deadline = Deadline.after(intake.startedMs, intake.decide.deadlineMs);
+    this.#decider = new Decider(deps, intake, this);
+    this.#candidates = new Candidates(deps.adapters);
   }
 
   /** Asks for the decision and lets the rest follow. */
   start(): void {
-    this.#decideStartMs = this.#now();
+    this.#marks.decideStartMs = this.#now();
     this.#decide([]);
   }
 
   /** The client went away: everything upstream ends now, queued or running. */
   cancel(): void {
-    if (this.#state.kind !== "done") this.#finish(CLIENT_GONE, undefined, "canceled");
+    if (this.#state.kind !== "done") this.#finish(CLIENT_GONE);
   }
 
   /** The process leaves: the client gets an explicit error. */
   shutDown(): void {
-    this.#fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."), "canceled");
+    this.#fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."));
   }
 
   /** The reader took what was pending. */
@@ -109,18 +96,10 @@ export class Exchange implements AttemptOwner {
     if (this.#state.kind === "trying" || this.#state.kind === "answering") this.#watchAttempts(nowMs);
   }
 
-  firstContent(attempt: Attempt): void {
-    this.#deps.policy.report(firstTokenReport(this.#id, attempt.attemptId, attempt.backend, attempt.ttftMs));
-  }
-
-  gap(attempt: Attempt, gapMs: number): void {
-    this.#deps.policy.report(gapReport(this.#id, attempt.attemptId, attempt.backend, gapMs, attempt.contentEvents));
-  }
-
   arrived(attempt: Attempt): void {
     if (this.#state.kind === "done" || attempt.abandoned) return attempt.forget();
     if (!this.#intake.stream) {
-      if (attempt.heldBytes > ANSWER_MAX_BYTES) return this.#abandon(attempt, "UPSTREAM_PROTOCOL", "canceled");
+      if (attempt.heldBytes > ANSWER_MAX_BYTES) return this.#abandon(attempt, "UPSTREAM_PROTOCOL");
       attempt.consumed(attempt.held.at(-1)?.length ?? 0);
     }
     if (!attempt.contentSeen) return;
@@ -156,46 +135,19 @@ export class Exchange implements AttemptOwner {
   // ---- deciding
 
   #decide(exclude: string[]): void {
-    const nowMs = this.#now();
-    const request: DecideRequest = exclude.length === 0 ? this.#intake.decide : this.#again(exclude, nowMs);
-    let ticket: DecideTicket;
-    try {
-      ticket = this.#deps.policy.decide(request);
-    } catch (error) {
-      this.#state = { kind: "deciding", ticket: undefined };
-      return this.#undecided(error, request);
-    }
-    this.#state = { kind: "deciding", ticket };
-    const { decision } = ticket;
-    if (!(decision instanceof Promise)) return this.#decided(decision);
-    const isCurrent = (): boolean => this.#state.kind === "deciding" && this.#state.ticket === ticket;
-    decision.then(
-      (value) => (isCurrent() ? this.#decided(value) : this.#deps.policy.report(requestDoneReport(this.#id))),
-      (error: unknown) => (isCurrent() ? this.#undecided(error, request) : undefined),
-    );
+    this.#state = { kind: "deciding" };
+    this.#decider.ask(exclude, this.#deadline.remainingMs(this.#now()));
   }
 
-  #again(exclude: string[], nowMs: number): DecideRequest {
-    const remainingMs = this.#deadline.remainingMs(nowMs);
-    return { ...this.#intake.decide, exclude, deadlineMs: Number.isFinite(remainingMs) ? remainingMs : 0 };
+  undecided(error: SignalboxError): void {
+    this.#fail(this.#failure?.error ?? error);
   }
 
-  #undecided(error: unknown, request: DecideRequest): void {
-    const { fallback } = this.#deps.policy;
-    if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#fail(error, "canceled");
-    if (fallback !== undefined) return this.#decided(decideByFallback(request, fallback));
-    this.#deps.logger.warn(
-      { err: error, request_id: this.#intake.requestId },
-      "no policy engine answers and no fallback was ever received",
-    );
-    this.#fail(new SignalboxError("NO_BACKEND", "No policy engine answers, and none has sent a fallback yet."), "canceled");
-  }
-
-  #decided(decision: Decision): void {
+  decided(decision: Decision): void {
     const nowMs = this.#now();
     const isFirst = this.#decision === undefined;
     if (isFirst) {
-      this.#decideEndMs = nowMs;
+      this.#marks.decideEndMs = nowMs;
       this.#deadline = this.#deadline.earlier(Deadline.after(nowMs, decision.deadlineMs));
     }
     const { result } = decision;
@@ -205,14 +157,11 @@ export class Exchange implements AttemptOwner {
         this.#spent = true;
         return this.#step(this.#failure);
       }
-      return this.#fail(
-        result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available."),
-        "canceled",
-      );
+      return this.#fail(result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available."));
     }
     this.#decision ??= decision;
     if (isFirst) this.#deps.budgets.of(decision.model).deposit(nowMs);
-    this.#candidates = result.value.candidates.slice();
+    this.#candidates.refill(result.value.candidates);
     this.#spent = false;
     this.#state = { kind: "trying" };
     this.#tryServed();
@@ -222,21 +171,15 @@ export class Exchange implements AttemptOwner {
 
   /** Takes the next candidate some adapter serves. */
   #tryServed(): void {
-    const { adapters } = this.#deps;
-    const at = this.#candidates.findIndex((candidate) => adapters.serves(candidate.backend));
-    const candidate = at < 0 ? this.#candidates[0] : this.#candidates.splice(at, 1)[0];
-    if (candidate !== undefined && at >= 0) return this.#launch(candidate, false);
+    const candidate = this.#candidates.take();
+    if (candidate !== undefined) return this.#launch(candidate, false);
     this.#skips++;
-    for (const unserved of this.#candidates) this.#tried.push(unserved.backend);
-    this.#candidates = [];
-    const error = new SignalboxError("NO_BACKEND", `No adapter serves the backend '${candidate?.backend ?? ""}' at the moment.`);
-    this.#failed({ error, backend: candidate?.backend ?? "", provider: candidate?.provider ?? "", busy: true, contextLength: false });
+    this.#failed(unserved(this.#candidates.discard()));
   }
 
   #launch(candidate: Candidate, hedge: boolean): void {
     const deps = this.#deps;
-    if (!deps.outbox.accepting) return this.#fail(ledgerUnavailable(), "canceled");
-    this.#tried.push(candidate.backend);
+    if (!deps.outbox.accepting) return this.#fail(ledgerUnavailable());
     this.#counted++;
     const attempt = createAttempt(deps, this, this.#intake, this.#decision!, candidate, this.#attempts.length + 1, hedge);
     this.#attempts.push(attempt);
@@ -253,16 +196,16 @@ export class Exchange implements AttemptOwner {
       attempt.endedMs = this.#now();
       deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
       if (this.#state.kind === "done") return this.#close();
-      return this.#fail(ledgerUnavailable(), "canceled");
+      return this.#fail(ledgerUnavailable());
     }
     const nowMs = this.#now();
-    this.#firstDispatchMs ||= nowMs;
+    this.#marks.firstDispatchMs ||= nowMs;
     sendAttempt(deps, attempt, this.#deadline, nowMs);
   }
 
   #released(attempt: Attempt, error: Error | undefined): void {
     if (error !== undefined) {
-      if (this.#state.kind !== "done" && !attempt.abandoned) this.#fail(ledgerUnavailable(), "canceled");
+      if (this.#state.kind !== "done" && !attempt.abandoned) this.#fail(ledgerUnavailable());
       return;
     }
     attempt.released = true;
@@ -282,27 +225,27 @@ export class Exchange implements AttemptOwner {
       attempts: this.#counted,
       attemptsMax: this.#attemptsMax(),
       remainingMs: this.#deadline.remainingMs(nowMs),
-      remaining: this.#candidates,
+      remaining: this.#candidates.left,
       redecisions: this.#redecisions.length,
       skips: this.#skips,
       spent: this.#spent,
       contextOf: (backend) => config.current.backends.get(backend)?.contextTokens ?? 0,
       chance: random.next(),
     });
-    if (step.kind !== "give_up" && step.cost > 0 && !this.#budget.withdraw(step.cost, nowMs)) return this.#fail(failure.error, "canceled");
+    if (step.kind !== "give_up" && step.cost > 0 && !this.#budget.withdraw(step.cost, nowMs)) return this.#fail(failure.error);
     this.#take(step, nowMs);
   }
 
   #take(step: NextStep, nowMs: number): void {
     switch (step.kind) {
       case "give_up":
-        return this.#fail(step.error, "canceled");
+        return this.#fail(step.error);
       case "try":
-        this.#candidates = [step.candidate, ...this.#candidates.filter((candidate) => candidate !== step.candidate)];
+        this.#candidates.prefer(step.candidate);
         this.#state = { kind: "trying" };
         return this.#tryServed();
       case "redecide": {
-        const exclude = [...new Set(this.#tried)];
+        const exclude = this.#candidates.tried;
         this.#redecisions.push({ atMs: nowMs, exclude });
         return this.#decide(exclude);
       }
@@ -325,15 +268,12 @@ export class Exchange implements AttemptOwner {
   }
 
   /** Gives an attempt up before its end arrived; the end will only be settled. */
-  #abandon(attempt: Attempt, reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL", cancel: CancelReason): void {
+  #abandon(attempt: Attempt, reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL"): void {
     attempt.abandoned = true;
     attempt.forget();
     if (this.#winner === attempt) this.#winner = undefined;
-    attempt.cancel(cancel);
-    const text = reason === "UPSTREAM_TIMEOUT" ? "did not answer in time" : "sent an answer that is too large";
-    const error = new SignalboxError(reason, `The backend '${attempt.backend}' ${text}.`);
-    const { backend, provider } = attempt.candidate;
-    this.#failed({ error, backend, provider, busy: false, contextLength: false });
+    attempt.cancel(reason === "UPSTREAM_TIMEOUT" ? "deadline" : "canceled");
+    this.#failed(givenUp(reason, attempt.candidate));
   }
 
   // ---- answering
@@ -363,30 +303,24 @@ export class Exchange implements AttemptOwner {
 
   #commit(attempt: Attempt): void {
     this.#state = { kind: "answering", attempt };
-    this.#firstByteMs = this.#now();
+    this.#marks.firstByteMs = this.#now();
     this.#intake.body = EMPTY;
     this.#answer.open(this.#facts(attempt, []));
   }
 
   #complete(attempt: Attempt, end: AttemptEnd): void {
-    if (end.outcome !== Outcome.OK) return this.#interrupted(attempt, end);
+    if (end.outcome !== Outcome.OK) {
+      if (resumePlan(attempt.decision, attempt) === undefined) this.#fail(interruption(end, attempt.candidate));
+      return;
+    }
     const facts = this.#facts(attempt, end.warnings);
     if (this.#intake.stream)
       this.#answer.finish(facts, this.#intake.includeUsage && end.usageEvent.length > 0 ? end.usageEvent : undefined);
     else {
-      this.#firstByteMs = this.#now();
+      this.#marks.firstByteMs = this.#now();
       this.#answer.whole(facts, attempt.held);
     }
-    this.#finish(200, undefined, "canceled");
-  }
-
-  #interrupted(attempt: Attempt, end: AttemptEnd): void {
-    if (resumePlan(attempt.decision, attempt) !== undefined) return;
-    const cut = end.outcome === Outcome.DEADLINE;
-    const error = cut
-      ? new SignalboxError("DEADLINE_EXCEEDED", "The deadline passed before the answer was complete.")
-      : new SignalboxError("STREAM_INTERRUPTED", `The backend '${attempt.backend}' broke off before the answer was complete.`);
-    this.#fail(error, "canceled");
+    this.#finish(200);
   }
 
   // ---- time limits
@@ -395,7 +329,7 @@ export class Exchange implements AttemptOwner {
     for (const attempt of this.#attempts) {
       if (attempt.abandoned || attempt.contentSeen || attempt.result !== undefined || attempt.handle === undefined) continue;
       const ageMs = nowMs - attempt.startedMs;
-      if (ageMs >= attempt.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) this.#abandon(attempt, "UPSTREAM_TIMEOUT", "deadline");
+      if (ageMs >= attempt.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) this.#abandon(attempt, "UPSTREAM_TIMEOUT");
       else if (attempt.candidate.hedgeAfterMs > 0 && ageMs >= attempt.candidate.hedgeAfterMs) this.#hedge(attempt, nowMs);
       if (this.#state.kind !== "trying") return;
     }
@@ -404,28 +338,27 @@ export class Exchange implements AttemptOwner {
   /** A second backend in parallel, once, while the first is silent. */
   #hedge(slow: Attempt, nowMs: number): void {
     if (this.#attempts.some((attempt) => attempt.hedge) || this.#counted >= this.#attemptsMax() || !this.#deps.outbox.accepting) return;
-    const at = this.#candidates.findIndex(
-      (candidate) => candidate.backend !== slow.backend && this.#deps.adapters.serves(candidate.backend),
-    );
-    if (at < 0 || !this.#budget.withdraw(RETRY_COST, nowMs)) return;
-    this.#launch(this.#candidates.splice(at, 1)[0]!, true);
+    const candidate = this.#candidates.take(slow.backend);
+    if (candidate === undefined) return;
+    if (this.#budget.withdraw(RETRY_COST, nowMs)) this.#launch(candidate, true);
+    else this.#candidates.putBack(candidate);
   }
 
   // ---- the end
 
-  #fail(error: SignalboxError, cancel: CancelReason): void {
+  #fail(error: SignalboxError, cancel: CancelReason = "canceled"): void {
     if (this.#state.kind === "done") return;
     this.#answer.fail(error, this.#facts(this.#latest, []));
     this.#finish(error.httpStatus, error, cancel);
   }
 
-  #finish(status: number, error: SignalboxError | undefined, cancel: CancelReason): void {
-    const { state } = { state: this.#state };
+  #finish(status: number, error?: SignalboxError, cancel: CancelReason = "canceled"): void {
+    const before = this.#state;
     this.#state = { kind: "done", status, error };
-    this.#decideEndMs ||= this.#now();
+    this.#marks.decideEndMs ||= this.#now();
     this.#intake.body = EMPTY;
-    if (state.kind === "deciding") state.ticket?.cancel();
-    if (state.kind === "pausing") state.timer.cancel();
+    if (before.kind === "deciding") this.#decider.withdraw();
+    if (before.kind === "pausing") before.timer.cancel();
     for (const attempt of this.#attempts) {
       attempt.forget();
       attempt.cancel(cancel);
@@ -437,7 +370,7 @@ export class Exchange implements AttemptOwner {
   #close(): void {
     if (this.#state.kind !== "done" || this.#open > 0 || this.#closed) return;
     this.#closed = true;
-    this.#deps.policy.report(requestDoneReport(this.#id));
+    this.#deps.policy.report(requestDoneReport(this.#intake.decide.decisionId));
     this.#onClosed(this);
     this.#deps.recorder.finished({
       intake: this.#intake,
@@ -447,38 +380,19 @@ export class Exchange implements AttemptOwner {
       redecisions: this.#redecisions,
       status: this.#state.status,
       error: this.#state.error,
-      decideStartMs: this.#decideStartMs,
-      decideEndMs: this.#decideEndMs,
-      firstByteMs: this.#firstByteMs,
+      ...this.#marks,
       endMs: this.#now(),
       costNanoUsd: costOfAttempts(this.#attempts),
     });
   }
 
   #facts(attempt: Attempt | undefined, warnings: readonly string[]): ReplyFacts {
-    const decision = this.#decision;
-    const queueMs = decision?.queueMs ?? 0;
-    return {
-      requestId: this.#intake.requestId,
-      decisionId: this.#decideEndMs > 0 ? this.#id : "",
-      backend: attempt?.backend ?? "",
-      model: decision?.model ?? "",
-      attempts: this.#attempts.length,
-      experiment: decision?.experiment ? `${decision.experiment}=${decision.arm}` : "",
-      queueMs,
-      routeMs: Math.max(0, (this.#firstDispatchMs || this.#now()) - this.#intake.startedMs - queueMs),
-      upstreamMs: attempt?.ttftMs ?? 0,
-      warnings,
-      costNanoUsd: attempt?.settlement === undefined ? undefined : costOfAttempts(this.#attempts),
-    };
+    const routedMs = this.#marks.firstDispatchMs || this.#now();
+    return factsOf(this.#intake, this.#decision, this.#marks.decideEndMs > 0, this.#attempts, attempt, routedMs, warnings);
   }
 
   get #latest(): Attempt | undefined {
     return this.#winner ?? this.#attempts.at(-1);
-  }
-
-  get #id(): string {
-    return this.#intake.decide.decisionId;
   }
 
   #now(): number {

@@ -29,6 +29,7 @@ export function createAttempt(
       firstTokenTimeoutMs: firstTokenTimeoutMs(candidate, intake, deps.config.current.resilience.timeouts),
     },
     deps.clock,
+    deps.policy,
     owner,
   );
   deps.money.intend(attempt);

@@ -58,6 +58,9 @@ function usageOfTokens(inputTokens: number, outputTokens: number): Usage {
 
 const NO_USAGE = usageOfTokens(0, 0);
 
+/** From this HTTP status on a provider refused: it did no work. */
+const HTTP_REFUSAL = 400;
+
 /** Whether bytes of the request left for the provider: then money may be owed. */
 export function wasDispatched(end: AttemptEnd): boolean {
   return end.dispatched || end.outcome === Outcome.OK || end.contentSeen || (end.error?.httpStatus ?? 0) > 0;
@@ -70,11 +73,11 @@ export function wasDispatched(end: AttemptEnd): boolean {
 export function bookedUsage(end: AttemptEnd, inputTokens: number): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
-  if (stated !== undefined && stated.inputTokens + stated.cacheReadTokens + stated.outputTokens > 0)
-    return { usage: stated, estimated: true };
-  const worked = end.contentSeen || end.outcome !== Outcome.FAILED;
+  if (stated !== undefined && stated.inputTokens + stated.cacheReadTokens > 0) return { usage: stated, estimated: true };
+  const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
+  const worked = end.contentSeen || isAnswering || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
-  const output = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  const output = Math.max(stated?.outputTokens ?? 0, end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
   return { usage: usageOfTokens(inputTokens, output), estimated: true };
 }
 

@@ -23,6 +23,9 @@ import { type BackendState, EngineState } from "./state.ts";
 /** Seeds are 32 bits. */
 const SEEDS = 2 ** 32;
 
+/** What an output token counts for against an uncached prompt token: about its share of GPU time, and of a cloud's price. */
+const OUTPUT_WEIGHT = 5;
+
 /** What the core is built from. */
 export interface CoreDeps {
   readonly config: Config;
@@ -63,12 +66,11 @@ export class Core {
     this.#snapshot = compileSnapshot(deps.config, undefined, EMPTY_PRICE_INDEX);
     this.state = new EngineState(this.#snapshot, nowMs);
     this.#engine = new Engine(deps.engineId);
-    this.scheduler = new Scheduler(deps.config.classes, nowMs);
+    this.scheduler = new Scheduler(deps.config);
     this.#holdings = new Holdings(this.#snapshot, this.state, deps.random, {
       onRelease: () => this.pump(),
       onBreaker: (backend, transition) => this.#onBreaker(backend, transition),
-      onAnswer: ({ request, model }, tokens) =>
-        this.state.lengths.learn(request.tenant, request.templateHash, model, tokens, this.#monoMs()),
+      onAnswer: (holding, tokens) => this.#onAnswer(holding, tokens),
     });
     this.#metrics = new EngineMetrics(deps.metrics, this.state, this.scheduler, () => deps.clock.monotonicMs());
     this.#fallback = buildFallback(this.#engine, this.#snapshot, this.state, this.#now());
@@ -99,7 +101,7 @@ export class Core {
     const resolved = resolve(request, this.#snapshot);
     if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
     if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#wait(holder, resolved, startedMs);
-    const verdict = this.#look(resolved);
+    const verdict = this.#look(resolved, false);
     return verdict.kind === "wait"
       ? this.#wait(holder, resolved, startedMs)
       : { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
@@ -107,7 +109,7 @@ export class Core {
 
   /** Decides without waiting, reserving or keeping a record. */
   dryRun(request: DecideRequest): DecisionRecord | undefined {
-    const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false };
+    const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false, lifted: false };
     const verdict = this.#engine.decide(request, this.#snapshot, this.state, this.#now(), options);
     return verdict.kind === "decided" ? recordOf(verdict.evidence, []) : undefined;
   }
@@ -140,13 +142,13 @@ export class Core {
 
   /** Dispatches who can go. */
   pump(): void {
-    if (this.scheduler.size > 0) this.scheduler.pump(this.#monoMs(), (waiter) => this.#attempt(waiter));
+    if (this.scheduler.size > 0) this.scheduler.pump(this.#monoMs(), (waiter, lifted) => this.#attempt(waiter, lifted));
   }
 
   /** New configuration; throws and keeps the old one when a rule does not compile. */
   setConfig(config: Config): void {
     this.#swap(compileSnapshot(config, this.#control, this.#snapshot.prices));
-    this.scheduler.configure(config.classes);
+    this.scheduler.configure(config);
   }
 
   /** New control state; an older one is ignored. */
@@ -216,8 +218,8 @@ export class Core {
     return { monoMs: this.#deps.clock.monotonicMs(), wallMs: this.#deps.clock.now() };
   }
 
-  #look(resolved: Resolved): Verdict {
-    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true };
+  #look(resolved: Resolved, lifted: boolean): Verdict {
+    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lifted };
     return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
   }
 
@@ -235,14 +237,14 @@ export class Core {
     return { waiter, promise };
   }
 
-  #attempt(waiter: Waiter): Attempted {
+  #attempt(waiter: Waiter, lifted: boolean): Attempted {
     const startedMs = this.#monoMs();
     const resolved = waiter.resolved.snapshot === this.#snapshot ? waiter.resolved : resolve(waiter.resolved.request, this.#snapshot);
     if (isDenial(resolved)) {
       waiter.refuse(resolved);
       return "settled";
     }
-    const verdict = this.#look(resolved);
+    const verdict = this.#look(resolved, lifted);
     if (verdict.kind === "wait") return "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);
@@ -264,7 +266,9 @@ export class Core {
       const { request } = resolved;
       const held = holder.holdings.get(request.decisionId);
       if (held !== undefined) this.#holdings.reserveAgain(held, evidence, reservation, nowMs);
-      else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved.model.name, evidence, reservation, nowMs));
+      else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs));
+      const { uncachedTokens, outputTokens } = reservation;
+      this.scheduler.served(resolved.class, request.tenant, uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
     }
     decision.queueMs = queueMs;
     if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
@@ -285,6 +289,13 @@ export class Core {
     this.#metrics.decided(evidence.decision, evidence.decision.decideMs, evidence.decision.queueMs);
     const { share } = this.#snapshot.config.telemetry.decisions;
     if (share >= 1 || this.#deps.random.next() < share) this.#deps.records.keep(evidence);
+  }
+
+  #onAnswer(holding: Holding, tokens: number): void {
+    const nowMs = this.#monoMs();
+    const { request } = holding;
+    this.state.lengths.learn(request.tenant, request.templateHash, holding.model, tokens, nowMs);
+    this.scheduler.correct(holding.class, request.tenant, OUTPUT_WEIGHT * (tokens - holding.expectedOutput), nowMs);
   }
 
   #onBreaker(backend: BackendState, transition: BreakerTransition): void {

@@ -1,6 +1,6 @@
 import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCandidates, setDenial, termsOf } from "./answer.ts";
-import { Judge, type Moment } from "./judge.ts";
+import { type DecideOptions, Judge, type Moment } from "./judge.ts";
 import type { TtftBasis } from "./learn.ts";
 import { type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
@@ -23,6 +23,8 @@ export interface Reservation {
   readonly index: number;
   readonly inputTokens: number;
   readonly uncachedTokens: number;
+  /** Expected. */
+  readonly outputTokens: number;
   readonly predictedTtftMs: number;
 }
 
@@ -30,16 +32,6 @@ export interface Reservation {
 export type Verdict =
   | { readonly kind: "decided"; readonly evidence: Evidence; readonly reservation: Reservation | undefined }
   | { readonly kind: "wait"; readonly resolved: Resolved };
-
-/** How a request is looked at. */
-export interface DecideOptions {
-  /** All the chance there is in it. */
-  readonly seed: number;
-  /** Whether to list the ruled-out candidates and the terms in the answer. */
-  readonly explain: boolean;
-  /** False for dry runs: they neither wait nor explore. */
-  readonly live: boolean;
-}
 
 const NO_TERMS: readonly number[] = [];
 
@@ -67,7 +59,7 @@ export class Engine {
 
   /** The same for a request resolved before, as when it waited. */
   decideResolved(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
-    const judgement = this.#judge.judge(resolved, snapshot, state, now, options.seed, options.live);
+    const judgement = this.#judge.judge(resolved, snapshot, state, now, options);
     if (judgement.mustWait && options.live) return { kind: "wait", resolved };
     const context: AnswerContext = { judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs };
     const { request } = resolved;
@@ -95,6 +87,7 @@ export class Engine {
       index,
       inputTokens: resolved.inputTokens,
       uncachedTokens: prediction.uncachedTokens,
+      outputTokens: judge.table.outputTokens,
       predictedTtftMs: prediction.ttftMs,
     };
   }

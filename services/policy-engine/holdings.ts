@@ -9,6 +9,7 @@ import type { Random } from "#libs/clock/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
+import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
@@ -38,7 +39,10 @@ export interface Holding {
   readonly request: DecideRequest;
   /** Model name, aliases resolved. */
   readonly model: string;
+  readonly class: SchedulingClass;
   readonly uncachedTokens: number;
+  /** Output tokens predicted for it. */
+  readonly expectedOutput: number;
   /** What the latest decision on it was made from. */
   evidence: Evidence;
   /** When it was last heard of, ms. */
@@ -83,11 +87,13 @@ export class Holdings {
   }
 
   /** Takes up room for an allowed request. */
-  reserve(model: string, evidence: Evidence, reservation: Reservation, nowMs: number): Holding {
+  reserve(resolved: Resolved, evidence: Evidence, reservation: Reservation, nowMs: number): Holding {
     const holding: Holding = {
       request: evidence.request,
-      model,
+      model: resolved.model.name,
+      class: resolved.class,
       uncachedTokens: reservation.uncachedTokens,
+      expectedOutput: reservation.outputTokens,
       evidence,
       touchedMs: nowMs,
       reserved: undefined,

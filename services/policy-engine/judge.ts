@@ -3,10 +3,11 @@ import { judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
 import type { LengthEstimate } from "./lengths.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
-import { emptyPrediction, predict, type Prediction, rampOf } from "./predict.ts";
+import { emptyPrediction, predict, type Prediction } from "./predict.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
+import { hasRoom } from "./room.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
-import type { BackendState, EngineState } from "./state.ts";
+import type { EngineState } from "./state.ts";
 
 /** Now, on both clocks, ms. */
 export interface Moment {
@@ -29,6 +30,18 @@ const UNCERTAIN_IN_FLIGHT = 2;
 
 /** Steps of the verdict, in the order of judging; the last one that left a candidate. */
 export type Step = "hard" | "rate" | "health" | "chosen";
+
+/** How a request is looked at. */
+export interface DecideOptions {
+  /** All the chance there is in it. */
+  readonly seed: number;
+  /** Whether to list the ruled-out candidates and the terms in the answer. */
+  readonly explain: boolean;
+  /** False for dry runs: they neither wait nor explore. */
+  readonly live: boolean;
+  /** Whether the class's ceiling does not hold this once: it has waited long, or is below its guaranteed share. */
+  readonly lifted: boolean;
+}
 
 /** What judging left in the scratch arrays, by candidate position in the model's list. Valid until the next call. */
 export interface Judgement {
@@ -56,8 +69,8 @@ export class Judge {
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
   #rented: Uint8Array = new Uint8Array(16);
 
-  /** Filter, predict, pick. `seed` is all the chance there is; `explore` allows the one decision in a hundred that tries something else. */
-  judge(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, seed: number, explore: boolean): Judgement {
+  /** Filter, predict, pick. Dry runs do not explore. */
+  judge(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Judgement {
     const { candidates } = resolved.model;
     const count = candidates.length;
     this.#reserve(count);
@@ -71,12 +84,12 @@ export class Judge {
     if (this.#health(resolved, snapshot, state, now.monoMs) === 0) {
       if (!this.#lastResort(resolved, state, now.monoMs)) return judgement;
     } else {
-      judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs);
+      judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs, options.lifted);
     }
     judgement.step = "chosen";
     this.#price(resolved, state);
     this.table.outputTokens = outputTokens(resolved, lengths.p50);
-    judgement.ordered = pick(this.table, weights, seed, explore);
+    judgement.ordered = pick(this.table, weights, options.seed, options.live);
     return judgement;
   }
 
@@ -179,20 +192,21 @@ export class Judge {
   }
 
   /** Sets who is free, busy, uncertain or on trial. Returns true when nobody can take the request now. */
-  #standing(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number): boolean {
+  #standing(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number, lifted: boolean): boolean {
     const { candidates } = resolved.model;
     const { standing } = this.table;
     let usable = 0;
     let trial = -1;
     for (let at = 0; at < candidates.length; at++) {
       if (this.out[at] !== OUT.none) continue;
-      const backend = state.backends[candidates[at]!]!;
+      const index = candidates[at]!;
+      const backend = state.backends[index]!;
       if (backend.breaker.state(nowMs).kind === "half_open") {
         trial = at;
         standing[at] = STANDING.trial;
         continue;
       }
-      if (backend.load >= capacityFor(backend, resolved.class, snapshot, nowMs)) {
+      if (!hasRoom(snapshot.backends[index]!, backend, resolved.class, snapshot, lifted, nowMs)) {
         standing[at] = STANDING.busy;
         continue;
       }
@@ -266,10 +280,4 @@ export function recordedWeights(className: SchedulingClass, ttftTargetMs: number
 /** An output estimate under the caller's limit. */
 export function outputTokens(resolved: Resolved, estimated: number): number {
   return resolved.maxOutputTokens > 0 ? Math.min(resolved.maxOutputTokens, estimated) : estimated;
-}
-
-/** Requests a backend may hold before this class waits: its limit up to the class's ceiling, less while it ramps up, one at the least. */
-export function capacityFor(state: BackendState, className: SchedulingClass, snapshot: PolicySnapshot, nowMs: number): number {
-  const ceiling = className === "system" ? 1 : snapshot.config.classes[className].ceiling;
-  return Math.max(1, Math.floor(state.limitValue * ceiling * rampOf(state, nowMs)));
 }

@@ -6,7 +6,7 @@ import type { BackendState } from "./state.ts";
 const TARGET_SHARE = 0.9;
 
 /** A limit cannot make a backend faster than it is alone: the pace aimed at is never below this many times that. */
-const LONE_FACTOR = 2;
+export const PACE_LONE_FACTOR = 2;
 
 /** Share of the key-value memory that contexts may fill. */
 const KV_SHARE = 0.9;
@@ -19,7 +19,7 @@ export function refreshLimit(backend: CompiledBackend, state: BackendState, pace
     return;
   }
   if (!backend.structural) {
-    const aimMs = Math.max(TARGET_SHARE * paceTargetMs, LONE_FACTOR * state.tpot.quantile(0.1));
+    const aimMs = Math.max(TARGET_SHARE * paceTargetMs, PACE_LONE_FACTOR * state.tpot.quantile(0.1));
     state.limit.step(aimMs, state.inFlight, nowMs);
   }
   const modelled = backend.structural ? modelLimit(backend, state, paceTargetMs) : concurrency.max;
@@ -31,7 +31,7 @@ export function modelLimit(backend: CompiledBackend, state: BackendState, paceTa
   const ratio = state.decodeRatio * backend.scale;
   const perSequence = PRIOR.decode + PRIOR.kv * state.meanContext;
   const lone = PRIOR.base + perSequence;
-  const aim = Math.max((TARGET_SHARE * paceTargetMs) / ratio, LONE_FACTOR * lone);
+  const aim = Math.max((TARGET_SHARE * paceTargetMs) / ratio, PACE_LONE_FACTOR * lone);
   const byPace = Math.floor((aim - PRIOR.base) / perSequence);
   const byMemory =
     state.kvCapacityTokens > 0 ? Math.floor((KV_SHARE * state.kvCapacityTokens) / state.meanContext) : Number.POSITIVE_INFINITY;

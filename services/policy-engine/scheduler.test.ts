@@ -28,7 +28,7 @@ interface Scene {
 
 /** A scheduler with what became of each request by its label. */
 function scene(classes = CONFIG.classes): Scene {
-  const scheduler = new Scheduler(classes, 0);
+  const scheduler = new Scheduler({ ...CONFIG, classes });
   const log: string[] = [];
   const labels = new Map<Resolved, string>();
   return {

@@ -1,67 +1,58 @@
-import type { Config } from "#libs/config/model.ts";
+import type { Config } from "#libs/config/index.ts";
+import { type Attempted, ClassQueue, type Waiter } from "./class-queue.ts";
 import { Heap } from "./heap.ts";
 import { type Denial, deny, type Resolved, type SchedulingClass } from "./resolve.ts";
+
+export type { Attempted, Waiter };
 
 /** Classes in the order they are served. */
 export const CLASSES: readonly SchedulingClass[] = ["system", "interactive", "standard", "batch"];
 
 /** Queue of the internal class: probes and judges are few. */
-const SYSTEM_QUEUE = { queueMax: 64, maxWaitMs: 10_000 } as const;
+const SYSTEM_QUEUE = { queueMax: 64, maxWaitMs: 10_000, minShare: 0 } as const;
+
+/** Whoever has waited this long may go before everyone and through the class's ceiling, ms. Batch work has hours. */
+const PROMOTED_AFTER_MS: Readonly<Record<SchedulingClass, number>> = {
+  system: 5_000,
+  interactive: 5_000,
+  standard: 30_000,
+  batch: 600_000,
+};
 
 /** Retry-After of a full queue: what it takes to empty it at the present pace, within these bounds, ms. */
 const RETRY_AFTER_MIN_MS = 1_000;
 const RETRY_AFTER_MAX_MS = 30_000;
 
-/** Time constant of the dispatch pace, ms. */
-const PACE_TAU_MS = 10_000;
-
 /** Pace below which nothing is predicted from it, dispatches a second. */
 const PACE_MIN_PER_S = 0.5;
 
-/** A request that waits. */
-export interface Waiter {
-  readonly resolved: Resolved;
-  readonly arrivedMs: number;
-  /** When its first token is due; what it is ordered by inside its lane. */
-  readonly dueMs: number;
-  /** When it is given up. */
-  readonly expiresMs: number;
-  readonly order: number;
-  /** Called once with why it will not go; dispatching answers it otherwise. */
-  readonly refuse: (denial: Denial) => void;
-  settled: boolean;
-}
+/** Dispatches of one pump that may go to a class below its guaranteed share: the next pump comes with the next free slot. */
+const SHARE_BATCH = 4;
 
-/** What trying to dispatch a waiter came to. */
-export type Attempted = "settled" | "blocked";
+/** Tries to dispatch a waiter. `lifted`: its class's ceiling does not hold this once. */
+export type Attempt = (waiter: Waiter, lifted: boolean) => Attempted;
 
-interface ClassQueue {
-  readonly name: SchedulingClass;
-  /** Waiters by what they could run on: a request that cannot go holds back only those like it. */
-  readonly lanes: Map<string, Heap<Waiter>>;
-  depth: number;
-  pace: number;
-  pacedAtMs: number;
-}
+/** What of the configuration scheduling needs. */
+export type SchedulingConfig = Pick<Config, "classes" | "tenants">;
 
 /**
- * Holds requests that no backend has room for now. Classes go by strict priority; inside a class each lane (same model, same
- * needs) goes by the earliest due time. Bounded in number and time; the clock is an argument.
+ * Holds requests that no backend has room for now. Classes go by strict priority, tempered by a guaranteed share and by age;
+ * inside a class each lane goes by tenant fairness and then by the earliest due time. Bounded in number and time; the clock is an
+ * argument.
  */
 export class Scheduler {
-  readonly #classes: readonly ClassQueue[];
+  readonly #queues: readonly ClassQueue[] = CLASSES.map((name) => new ClassQueue(name));
   readonly #expiries = new Heap<Waiter>((a, b) => a.expiresMs < b.expiresMs);
-  #config: Config["classes"];
+  #config: SchedulingConfig;
   #order = 0;
   #pumping = false;
 
-  constructor(config: Config["classes"], nowMs: number) {
+  constructor(config: SchedulingConfig) {
     this.#config = config;
-    this.#classes = CLASSES.map((name) => ({ name, lanes: new Map(), depth: 0, pace: 0, pacedAtMs: nowMs }));
   }
 
   /** Follows a new configuration; who waits already keeps the time given. */
-  configure(config: Config["classes"]): void {
+  configure(config: SchedulingConfig): void {
     this.#config = config;
   }
 
@@ -73,15 +64,14 @@ export class Scheduler {
   /** Requests waiting in all. */
   get size(): number {
     let size = 0;
-    for (const queue of this.#classes) size += queue.depth;
+    for (const queue of this.#queues) size += queue.depth;
     return size;
   }
 
   /** Whether a request must line up because others like it, of its class or a better one, wait already. */
   hasAhead(resolved: Resolved): boolean {
-    const key = laneOf(resolved);
-    for (const queue of this.#classes) {
-      if (queue.depth > 0 && queue.lanes.has(key)) return true;
+    for (const queue of this.#queues) {
+      if (queue.hasLane(resolved)) return true;
       if (queue.name === resolved.class) return false;
     }
     return false;
@@ -92,15 +82,12 @@ export class Scheduler {
     const queue = this.#queue(resolved.class);
     const { queueMax, maxWaitMs } = this.#limits(resolved.class);
     if (queue.depth >= queueMax) {
-      return deny("QUEUE_FULL", `The ${resolved.class} queue is full (${queueMax} requests)`, {
-        retryAfterMs: this.#retryAfterMs(queue, nowMs),
-      });
+      return deny("QUEUE_FULL", `The ${resolved.class} queue is full (${queueMax} requests)`, { retryAfterMs: retryAfterMs(queue, nowMs) });
     }
-    const waitMs = this.#predictedWaitMs(queue, nowMs);
+    const waitMs = predictedWaitMs(queue, nowMs);
     if (waitMs > resolved.deadlineMs) {
-      return deny("QUEUE_FULL", `The wait would be about ${Math.ceil(waitMs / 1_000)} s, beyond the deadline`, {
-        retryAfterMs: this.#retryAfterMs(queue, nowMs),
-      });
+      const detail = `The wait would be about ${Math.ceil(waitMs / 1_000)} s, beyond the deadline`;
+      return deny("QUEUE_FULL", detail, { retryAfterMs: retryAfterMs(queue, nowMs) });
     }
     const waiter: Waiter = {
       resolved,
@@ -111,28 +98,43 @@ export class Scheduler {
       refuse,
       settled: false,
     };
-    this.#lane(queue, resolved).push(waiter);
+    queue.add(waiter, nowMs);
     this.#expiries.push(waiter);
-    queue.depth += 1;
     return waiter;
+  }
+
+  /** A request was dispatched, from the queue or not: `weightedTokens` of service for its tenant and class. */
+  served(name: SchedulingClass, tenant: string, weightedTokens: number, nowMs: number): void {
+    const queue = this.#queue(name);
+    queue.serve(weightedTokens, nowMs);
+    this.correct(name, tenant, weightedTokens, nowMs);
+    for (const each of this.#queues) if (each.depth > 0) each.earnPromotion();
+  }
+
+  /** Service that turned out larger or smaller than was charged. */
+  correct(name: SchedulingClass, tenant: string, weightedTokens: number, nowMs: number): void {
+    const weight = this.#config.tenants.get(tenant)?.limits.weight ?? 1;
+    this.#queue(name).fairness.charge(tenant, weightedTokens / Math.max(Number.EPSILON, weight), nowMs);
   }
 
   /** Takes a waiter out without an answer. */
   cancel(waiter: Waiter): void {
-    if (waiter.settled) return;
-    this.#settle(waiter);
-    this.#trim(this.#queue(waiter.resolved.class), waiter.resolved);
+    this.#queue(waiter.resolved.class).settle(waiter);
   }
 
   /**
    * Offers the waiters, best first, to `attempt`, which dispatches or refuses one ("settled") or finds no room for it ("blocked",
    * then its lane is left). To be called whenever room may have come free.
    */
-  pump(nowMs: number, attempt: (waiter: Waiter) => Attempted): void {
+  pump(nowMs: number, attempt: Attempt): void {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      for (const queue of this.#classes) if (queue.depth > 0) this.#pumpClass(queue, nowMs, attempt);
+      for (const queue of this.#queues) if (queue.depth > 0) this.#promote(queue, nowMs, attempt);
+      for (const queue of this.#queues) if (queue.depth > 0) this.#guarantee(queue, nowMs, attempt);
+      for (const queue of this.#queues) {
+        if (queue.depth > 0) queue.offer(nowMs, Number.POSITIVE_INFINITY, (waiter) => attempt(waiter, false));
+      }
     } finally {
       this.#pumping = false;
     }
@@ -145,109 +147,67 @@ export class Scheduler {
       this.#expiries.pop();
       if (waiter.settled) continue;
       const queue = this.#queue(waiter.resolved.class);
-      this.cancel(waiter);
-      waiter.refuse(this.#expiry(waiter, queue, nowMs));
+      queue.settle(waiter);
+      waiter.refuse(expiryOf(waiter, queue, nowMs));
     }
   }
 
   /** Refuses everyone, as when the engine stops. */
   clear(denial: Denial): void {
-    for (const queue of this.#classes) {
-      for (const lane of queue.lanes.values()) {
-        for (let waiter = lane.pop(); waiter !== undefined; waiter = lane.pop()) {
-          if (waiter.settled) continue;
-          this.#settle(waiter);
-          waiter.refuse(denial);
-        }
-      }
-      queue.lanes.clear();
-    }
-  }
-
-  #pumpClass(queue: ClassQueue, nowMs: number, attempt: (waiter: Waiter) => Attempted): void {
-    for (const [key, lane] of queue.lanes) {
-      for (;;) {
-        const waiter = headOf(lane);
-        if (waiter === undefined) {
-          queue.lanes.delete(key);
-          break;
-        }
-        if (attempt(waiter) === "blocked") break;
-        lane.pop();
-        this.#settle(waiter);
-        this.#paceUp(queue, nowMs);
+    for (const queue of this.#queues) {
+      for (const waiter of queue.waiters()) {
+        queue.settle(waiter);
+        waiter.refuse(denial);
       }
     }
   }
 
-  #settle(waiter: Waiter): void {
-    waiter.settled = true;
-    this.#queue(waiter.resolved.class).depth -= 1;
+  /** The one who has waited longest, if too long, goes first and through the ceiling. */
+  #promote(queue: ClassQueue, nowMs: number, attempt: Attempt): void {
+    const oldest = queue.oldest();
+    if (oldest === undefined || nowMs - oldest.arrivedMs < PROMOTED_AFTER_MS[queue.name] || !queue.takePromotion()) return;
+    if (attempt(oldest, true) === "blocked") return;
+    queue.settle(oldest);
+    queue.paceUp(nowMs);
   }
 
-  #expiry(waiter: Waiter, queue: ClassQueue, nowMs: number): Denial {
-    const waitedS = Math.ceil((nowMs - waiter.arrivedMs) / 1_000);
-    if (waiter.arrivedMs + waiter.resolved.deadlineMs <= nowMs) {
-      return deny("DEADLINE_EXCEEDED", `The deadline passed after ${waitedS} s in the ${queue.name} queue`);
+  /** A class below its guaranteed share of the tokens goes first and through its ceiling. */
+  #guarantee(queue: ClassQueue, nowMs: number, attempt: Attempt): void {
+    const { minShare } = this.#limits(queue.name);
+    for (let count = 0; count < SHARE_BATCH && minShare > 0 && this.#shareOf(queue, nowMs) < minShare; count++) {
+      if (queue.offer(nowMs, 1, (waiter) => attempt(waiter, true)) === 0) return;
     }
-    return deny("QUEUE_FULL", `No backend had room within ${waitedS} s`, { retryAfterMs: this.#retryAfterMs(queue, nowMs) });
+  }
+
+  #shareOf(queue: ClassQueue, nowMs: number): number {
+    let all = 0;
+    for (const each of this.#queues) all += each.servedTokens(nowMs);
+    return all === 0 ? 1 : queue.servedTokens(nowMs) / all;
   }
 
   #queue(name: SchedulingClass): ClassQueue {
-    return this.#classes[CLASSES.indexOf(name)]!;
+    return this.#queues[CLASSES.indexOf(name)]!;
   }
 
-  #limits(name: SchedulingClass): { readonly queueMax: number; readonly maxWaitMs: number } {
-    return name === "system" ? SYSTEM_QUEUE : this.#config[name];
-  }
-
-  #lane(queue: ClassQueue, resolved: Resolved): Heap<Waiter> {
-    const key = laneOf(resolved);
-    let lane = queue.lanes.get(key);
-    if (lane === undefined) queue.lanes.set(key, (lane = new Heap<Waiter>(isDueBefore)));
-    return lane;
-  }
-
-  /** Forgets a lane nobody waits in any more. */
-  #trim(queue: ClassQueue, resolved: Resolved): void {
-    const key = laneOf(resolved);
-    const lane = queue.lanes.get(key);
-    if (lane !== undefined && headOf(lane) === undefined) queue.lanes.delete(key);
-  }
-
-  #paceUp(queue: ClassQueue, nowMs: number): void {
-    queue.pace = this.#paceOf(queue, nowMs) + 1_000 / PACE_TAU_MS;
-    queue.pacedAtMs = nowMs;
-  }
-
-  #paceOf(queue: ClassQueue, nowMs: number): number {
-    return queue.pace * Math.exp((queue.pacedAtMs - nowMs) / PACE_TAU_MS);
-  }
-
-  #predictedWaitMs(queue: ClassQueue, nowMs: number): number {
-    const pace = this.#paceOf(queue, nowMs);
-    return pace < PACE_MIN_PER_S ? 0 : (queue.depth / pace) * 1_000;
-  }
-
-  #retryAfterMs(queue: ClassQueue, nowMs: number): number {
-    const pace = Math.max(PACE_MIN_PER_S, this.#paceOf(queue, nowMs));
-    return Math.ceil(Math.min(RETRY_AFTER_MAX_MS, Math.max(RETRY_AFTER_MIN_MS, (queue.depth / pace) * 1_000)));
+  #limits(name: SchedulingClass): { readonly queueMax: number; readonly maxWaitMs: number; readonly minShare: number } {
+    return name === "system" ? SYSTEM_QUEUE : this.#config.classes[name];
   }
 }
 
-function isDueBefore(a: Waiter, b: Waiter): boolean {
-  return a.dueMs < b.dueMs || (a.dueMs === b.dueMs && a.order < b.order);
-}
-
-function headOf(lane: Heap<Waiter>): Waiter | undefined {
-  let head = lane.peek();
-  while (head?.settled) {
-    lane.pop();
-    head = lane.peek();
+function expiryOf(waiter: Waiter, queue: ClassQueue, nowMs: number): Denial {
+  const waitedS = Math.ceil((nowMs - waiter.arrivedMs) / 1_000);
+  if (waiter.arrivedMs + waiter.resolved.deadlineMs <= nowMs) {
+    return deny("DEADLINE_EXCEEDED", `The deadline passed after ${waitedS} s in the ${queue.name} queue`);
   }
-  return head;
+  return deny("QUEUE_FULL", `No backend had room within ${waitedS} s`, { retryAfterMs: retryAfterMs(queue, nowMs) });
 }
 
-function laneOf(resolved: Resolved): string {
-  return `${resolved.model.name}\n${resolved.needs}\n${resolved.rule?.name ?? ""}`;
+function predictedWaitMs(queue: ClassQueue, nowMs: number): number {
+  const pace = queue.pace(nowMs);
+  return pace < PACE_MIN_PER_S ? 0 : (queue.depth / pace) * 1_000;
+}
+
+function retryAfterMs(queue: ClassQueue, nowMs: number): number {
+  const pace = Math.max(PACE_MIN_PER_S, queue.pace(nowMs));
+  return Math.ceil(Math.min(RETRY_AFTER_MAX_MS, Math.max(RETRY_AFTER_MIN_MS, (queue.depth / pace) * 1_000)));
 }

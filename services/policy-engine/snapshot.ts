@@ -26,8 +26,9 @@ export interface PolicySnapshot {
   readonly masks: Uint32Array;
   readonly contexts: Float64Array;
   readonly drained: Uint8Array;
-  /** By backend index: the time per output token its limit is held to, ms. */
+  /** By backend index: the strictest time per output token and time to first token asked of it, ms; Infinity = none. */
   readonly paceTargets: Float64Array;
+  readonly ttftTargets: Float64Array;
   /** By every name a model answers to. */
   readonly models: ReadonlyMap<string, CompiledModel>;
   readonly rules: readonly CompiledRule[];
@@ -69,6 +70,7 @@ export function compileSnapshot(config: Config, control: ControlState | undefine
     contexts: Float64Array.from(backends, (backend) => backend.config.contextTokens),
     drained: Uint8Array.from(backends, (backend) => (drains.has(backend.name) ? 1 : 0)),
     paceTargets: paceTargetsOf(config, backends),
+    ttftTargets: ttftTargetsOf(config, backends),
     models: compileModels(config, backends),
     rules: compileRules(config.rules, backends),
     keyModels: keyModelsOf(control),
@@ -88,6 +90,19 @@ function paceTargetsOf(config: Config, backends: readonly CompiledBackend[]): Fl
     for (const name of model.candidates) targets.set(name, Math.min(targets.get(name) ?? Number.POSITIVE_INFINITY, target));
   }
   return Float64Array.from(backends, (backend) => targets.get(backend.name) ?? PACE_TARGETS.standard);
+}
+
+/** Time to first token where an interactive model states none, ms. */
+const INTERACTIVE_TTFT_MS = 1_000;
+
+/** The strictest time to first token any configured model asks of a backend. */
+function ttftTargetsOf(config: Config, backends: readonly CompiledBackend[]): Float64Array {
+  const targets = new Map<string, number>();
+  for (const model of config.models.values()) {
+    const target = model.sla.ttftMs ?? (model.class === "interactive" ? INTERACTIVE_TTFT_MS : Number.POSITIVE_INFINITY);
+    for (const name of model.candidates) targets.set(name, Math.min(targets.get(name) ?? Number.POSITIVE_INFINITY, target));
+  }
+  return Float64Array.from(backends, (backend) => targets.get(backend.name) ?? Number.POSITIVE_INFINITY);
 }
 
 function keyModelsOf(control: ControlState | undefined): ReadonlyMap<string, ReadonlySet<string>> {

@@ -1,0 +1,40 @@
+/** Counters halve in this long, ms: yesterday's heavy user is not today's debtor. */
+const HALF_LIFE_MS = 60_000;
+
+/** Tenants remembered; beyond that the ones not heard of longest start anew. */
+const TENANTS_MAX = 10_000;
+
+interface Account {
+  service: number;
+  atMs: number;
+}
+
+/**
+ * Virtual token counters (VTC, OSDI 2024) with decay: what each tenant was served, in weighted tokens. Whoever has the least goes
+ * next. A tenant that comes back from idleness is lifted to the least of those waiting, so that silence earns no burst.
+ */
+export class Fairness {
+  readonly #accounts = new Map<string, Account>();
+
+  /** Weighted tokens served, as of `nowMs`. */
+  served(tenant: string, nowMs: number): number {
+    const account = this.#accounts.get(tenant);
+    return account === undefined ? 0 : account.service * 2 ** ((account.atMs - nowMs) / HALF_LIFE_MS);
+  }
+
+  /** Adds service; negative when a prediction charged too much. */
+  charge(tenant: string, weightedTokens: number, nowMs: number): void {
+    this.#set(tenant, Math.max(0, this.served(tenant, nowMs) + weightedTokens), nowMs);
+  }
+
+  /** Raises a tenant that was idle to `floor`. */
+  lift(tenant: string, floor: number, nowMs: number): void {
+    if (this.served(tenant, nowMs) < floor) this.#set(tenant, floor, nowMs);
+  }
+
+  #set(tenant: string, service: number, nowMs: number): void {
+    this.#accounts.delete(tenant);
+    if (this.#accounts.size >= TENANTS_MAX) this.#accounts.delete(this.#accounts.keys().next().value!);
+    this.#accounts.set(tenant, { service, atMs: nowMs });
+  }
+}

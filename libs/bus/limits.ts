@@ -7,8 +7,9 @@ export const DEDUPE_WINDOW_MS = 120_000;
 /** Bytes the durable stream keeps; the oldest go first. Outboxes send again what was never acknowledged. */
 export const STREAM_MAX_BYTES = 512 * 1024 * 1024;
 
-/** Messages (and message ids) the in-memory stream keeps. */
-export const STREAM_MAX_MESSAGES = 100_000;
+/** Bytes and messages the in-memory stream keeps, and message ids of one generation. */
+export const MEMORY_STREAM_MAX_BYTES = 64 * 1024 * 1024;
+export const MEMORY_STREAM_MAX_MESSAGES = 100_000;
 
 /** Live messages waiting for their handlers in the in-memory bus; beyond, they are dropped and counted. */
 export const PENDING_MAX_MESSAGES = 65_536;

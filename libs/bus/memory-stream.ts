@@ -2,7 +2,7 @@ import type { Clock, Timer } from "#libs/clock/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import type { BusMessage, Subscription } from "./bus.ts";
 import { subjectMatches } from "./subject-match.ts";
-import { BATCH_MAX, DEDUPE_WINDOW_MS, redeliveryDelayMs, STREAM_MAX_BYTES, STREAM_MAX_MESSAGES } from "./limits.ts";
+import { BATCH_MAX, DEDUPE_WINDOW_MS, redeliveryDelayMs, MEMORY_STREAM_MAX_BYTES, MEMORY_STREAM_MAX_MESSAGES } from "./limits.ts";
 
 interface Stored {
   readonly sequence: number;
@@ -33,7 +33,10 @@ export class MemoryStream {
   #bytes = 0;
   #sequence = 0;
   readonly #durables = new Map<string, Durable>();
-  readonly #seen = new Map<string, number>();
+  /** Message ids in two generations, so that forgetting the oldest is free. */
+  #seen = new Set<string>();
+  #seenBefore = new Set<string>();
+  #turnedAtMs = 0;
   readonly #clock: Clock;
   readonly #logger: Logger;
   #closed = false;
@@ -44,13 +47,12 @@ export class MemoryStream {
   }
 
   append(subject: string, payload: Uint8Array, messageId: string): void {
-    const nowMs = this.#clock.monotonicMs();
-    this.#forgetIds(nowMs);
-    if (this.#seen.has(messageId)) return;
-    this.#seen.set(messageId, nowMs);
+    this.#forgetIds(this.#clock.monotonicMs());
+    if (this.#seen.has(messageId) || this.#seenBefore.has(messageId)) return;
+    this.#seen.add(messageId);
     this.#log.push({ sequence: ++this.#sequence, subject, payload });
     this.#bytes += payload.length;
-    while (this.#log.length > STREAM_MAX_MESSAGES || this.#bytes > STREAM_MAX_BYTES) this.#bytes -= this.#log.shift()!.payload.length;
+    if (this.#log.length > MEMORY_STREAM_MAX_MESSAGES || this.#bytes > MEMORY_STREAM_MAX_BYTES) this.#dropOldest();
     for (const durable of this.#durables.values()) this.#wake(durable);
   }
 
@@ -77,10 +79,19 @@ export class MemoryStream {
   }
 
   #forgetIds(nowMs: number): void {
-    for (const [id, atMs] of this.#seen) {
-      if (nowMs - atMs < DEDUPE_WINDOW_MS && this.#seen.size < STREAM_MAX_MESSAGES) return;
-      this.#seen.delete(id);
-    }
+    const agedMs = nowMs - this.#turnedAtMs;
+    if (agedMs < DEDUPE_WINDOW_MS && this.#seen.size < MEMORY_STREAM_MAX_MESSAGES) return;
+    this.#seenBefore = agedMs < 2 * DEDUPE_WINDOW_MS ? this.#seen : new Set();
+    this.#seen = new Set();
+    this.#turnedAtMs = nowMs;
+  }
+
+  /** Makes room by a tenth at once, so that a full log does not move with every message. */
+  #dropOldest(): void {
+    const dropped = Math.max(1, Math.floor(this.#log.length / 10));
+    for (let index = 0; index < dropped; index++) this.#bytes -= this.#log[index]!.payload.length;
+    this.#log = this.#log.slice(dropped);
+    this.#logger.warn({ dropped }, "bus stream is full; its oldest messages are dropped");
   }
 
   #wake(durable: Durable): void {

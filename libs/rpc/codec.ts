@@ -22,8 +22,8 @@ interface Value {
   readonly wire: WireType;
   readonly write: WriteValue;
   readonly read: ReadValue;
-  /** Whether a value without presence is its type's default and stays off the wire. */
-  readonly isDefault: (value: unknown) => boolean;
+  /** Writes a field without presence: nothing for the type's default. One closure per type, because most fields of most messages are unset. */
+  readonly writeField: (name: string, tag: number) => WriteField;
 }
 
 /** Levels of nested messages a decoder follows before it calls the bytes malformed. */
@@ -148,13 +148,7 @@ class MessageCodec implements Codec<Values> {
       }, WireType.LengthDelimited);
     } else {
       const value = valueOf(field);
-      const tag = tagOf(field.number, value.wire);
-      this.#writers.push((message, writer) => {
-        const held = message[name];
-        if (held === undefined || value.isDefault(held)) return;
-        writer.uint32(tag);
-        value.write(held, writer);
-      });
+      this.#writers.push(value.writeField(name, tagOf(field.number, value.wire)));
       plain((message, reader) => {
         message[name] = value.read(reader);
       }, value.wire);
@@ -277,7 +271,7 @@ function valueOf(field: DescField): Value {
     const inner = compile(message);
     return {
       wire: WireType.LengthDelimited,
-      isDefault: () => false,
+      writeField: () => () => {},
       write: (value, writer) => {
         writer.fork();
         inner.write(value as Values, writer);
@@ -289,66 +283,70 @@ function valueOf(field: DescField): Value {
   return scalarValue(field.enum ? ScalarType.INT32 : (field.scalar as ScalarType), field);
 }
 
-const isZero = (value: unknown): boolean => value === 0 && !Object.is(value, -0);
+/** A field of a type whose default is one primitive value. */
+function plainField(isDefault: string | bigint | boolean, write: WriteValue): Value["writeField"] {
+  return (name, tag) => (message, writer) => {
+    const held = message[name];
+    if (held === isDefault || held === undefined) return;
+    writer.uint32(tag);
+    write(held, writer);
+  };
+}
+
+/** A field of a number type; minus zero is no default. */
+function numberField(write: WriteValue): Value["writeField"] {
+  return (name, tag) => (message, writer) => {
+    const held = message[name] as number | undefined;
+    if (held === undefined || (held === 0 && !Object.is(held, -0))) return;
+    writer.uint32(tag);
+    write(held, writer);
+  };
+}
+
+function varint(write: WriteValue, read: ReadValue): Value {
+  return { wire: WireType.Varint, writeField: numberField(write), write, read };
+}
 
 function scalarValue(scalar: ScalarType, field: DescField): Value {
   switch (scalar) {
-    case ScalarType.STRING:
-      return {
-        wire: WireType.LengthDelimited,
-        isDefault: (value) => value === "",
-        write: (value, writer) => writer.string(value as string),
-        read: (reader) => reader.string(),
+    case ScalarType.STRING: {
+      const write: WriteValue = (value, writer) => writer.string(value as string);
+      return { wire: WireType.LengthDelimited, writeField: plainField("", write), write, read: (reader) => reader.string() };
+    }
+    case ScalarType.BYTES: {
+      const write: WriteValue = (value, writer) => writer.bytes(value as Uint8Array);
+      const writeField: Value["writeField"] = (name, tag) => (message, writer) => {
+        const held = message[name] as Uint8Array | undefined;
+        if (held !== undefined && held.length > 0) writer.uint32(tag).bytes(held);
       };
-    case ScalarType.BYTES:
-      return {
-        wire: WireType.LengthDelimited,
-        isDefault: (value) => (value as Uint8Array).length === 0,
-        write: (value, writer) => writer.bytes(value as Uint8Array),
-        read: (reader) => reader.bytes(),
-      };
-    case ScalarType.BOOL:
-      return {
-        wire: WireType.Varint,
-        isDefault: (value) => value === false,
-        write: (value, writer) => writer.bool(value as boolean),
-        read: (reader) => reader.bool(),
-      };
+      return { wire: WireType.LengthDelimited, writeField, write, read: (reader) => reader.bytes() };
+    }
+    case ScalarType.BOOL: {
+      const write: WriteValue = (value, writer) => writer.bool(value as boolean);
+      return { wire: WireType.Varint, writeField: plainField(false, write), write, read: (reader) => reader.bool() };
+    }
     case ScalarType.UINT32:
-      return {
-        wire: WireType.Varint,
-        isDefault: isZero,
-        write: (value, writer) => writer.uint32(value as number),
-        read: (reader) => reader.uint32(),
-      };
+      return varint(
+        (value, writer) => writer.uint32(value as number),
+        (reader) => reader.uint32(),
+      );
     case ScalarType.INT32:
-      return {
-        wire: WireType.Varint,
-        isDefault: isZero,
-        write: (value, writer) => writer.int32(value as number),
-        read: (reader) => reader.int32(),
-      };
-    case ScalarType.DOUBLE:
-      return {
-        wire: WireType.Bit64,
-        isDefault: isZero,
-        write: (value, writer) => writer.double(value as number),
-        read: (reader) => reader.double(),
-      };
-    case ScalarType.INT64:
-      return {
-        wire: WireType.Varint,
-        isDefault: (value) => value === 0n,
-        write: (value, writer) => writer.int64(value as bigint),
-        read: (reader) => reader.int64(),
-      };
-    case ScalarType.UINT64:
-      return {
-        wire: WireType.Varint,
-        isDefault: (value) => value === 0n,
-        write: (value, writer) => writer.uint64(value as bigint),
-        read: (reader) => reader.uint64(),
-      };
+      return varint(
+        (value, writer) => writer.int32(value as number),
+        (reader) => reader.int32(),
+      );
+    case ScalarType.DOUBLE: {
+      const write: WriteValue = (value, writer) => writer.double(value as number);
+      return { wire: WireType.Bit64, writeField: numberField(write), write, read: (reader) => reader.double() };
+    }
+    case ScalarType.INT64: {
+      const write: WriteValue = (value, writer) => writer.int64(value as bigint);
+      return { wire: WireType.Varint, writeField: plainField(0n, write), write, read: (reader) => reader.int64() };
+    }
+    case ScalarType.UINT64: {
+      const write: WriteValue = (value, writer) => writer.uint64(value as bigint);
+      return { wire: WireType.Varint, writeField: plainField(0n, write), write, read: (reader) => reader.uint64() };
+    }
     case ScalarType.FLOAT:
     case ScalarType.FIXED32:
     case ScalarType.FIXED64:

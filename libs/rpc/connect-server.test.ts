@@ -199,6 +199,57 @@ for (const [version, service] of [
   });
 }
 
+test("a listener with a guard lets calls through or refuses them with a reason; health stays open", async () => {
+  const guarded = createPublicRpcServer({
+    ...base,
+    listen: { host: "127.0.0.1", port: 0 },
+    services,
+    reflection: false,
+    health: () => true,
+    authorize: ({ requestHeader, service }) => {
+      assert.ok(service.typeName.startsWith("signalbox."));
+      if (requestHeader.get("authorization") !== "Bearer right") throw new SignalboxError("UNAUTHENTICATED", "no token");
+    },
+  });
+  await guarded.start();
+  const transport = createGrpcTransport({ baseUrl: `http://127.0.0.1:${guarded.address().port}` });
+  const client = createClient(ControlService, transport);
+  await assert.rejects(
+    client.getControlState({}),
+    (error: unknown) => error instanceof ConnectError && fromConnectError(error).reason === "UNAUTHENTICATED",
+  );
+  assert.equal((await client.getControlState({}, { headers: { authorization: "Bearer right" } })).state?.revision, 7n);
+  assert.equal((await createClient(Health, transport).check({})).status, Serving.SERVING);
+  await guarded.stop();
+});
+
+test("a draining listener finishes the calls in hand, ends health watches, and takes no new connections", async () => {
+  const draining = createPublicRpcServer({
+    ...base,
+    listen: { host: "127.0.0.1", port: 0 },
+    services,
+    reflection: false,
+    health: () => true,
+  });
+  await draining.start();
+  const baseUrl = `http://127.0.0.1:${draining.address().port}`;
+  const statuses: Serving[] = [];
+  let seen: () => void = () => {};
+  const first = new Promise<void>((resolve) => (seen = resolve));
+  const watching = (async () => {
+    for await (const { status: now } of createClient(Health, createGrpcTransport({ baseUrl })).watch({})) {
+      statuses.push(now);
+      seen();
+    }
+  })();
+  await first;
+  await draining.drain(60_000);
+  await watching;
+  assert.deepEqual(statuses, [Serving.SERVING, Serving.NOT_SERVING]);
+  await assert.rejects(createClient(Health, createGrpcTransport({ baseUrl })).check({}));
+  await draining.stop();
+});
+
 test("garbage on the port ends that connection and nothing else", async () => {
   for (const bytes of ["\x16\x03\x01\x00\xff", "PRI * HTTP/9.9\r\n", "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"]) {
     const socket = connectSocket(port, "127.0.0.1");

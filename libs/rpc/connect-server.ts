@@ -7,11 +7,11 @@ import type { ListenAddress } from "#libs/config/model.ts";
 import type { ServiceModule } from "#libs/lifecycle/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { toConnectError } from "./errors.ts";
-import { healthService } from "./health.ts";
+import { healthService, type Serving } from "./health.ts";
 import { listenOn } from "./listen.ts";
 import { reflectionServices } from "./reflection.ts";
 import type { RpcService } from "./service.ts";
-import { translated } from "./translated.ts";
+import { type Authorize, translated } from "./translated.ts";
 import type { MeshTls } from "./wire.ts";
 
 /** Largest message in and out, bytes. */
@@ -24,6 +24,10 @@ const STREAMS_MAX = 1_000;
 const CONNECTIONS_MAX = 10_000;
 /** Time for the first byte of a connection, ms. */
 const FIRST_BYTE_MS = 10_000;
+/** Silence after which an HTTP/1.1 connection is closed, ms; longer than any gap between a stream's messages. */
+const H1_IDLE_MS = 600_000;
+/** How often a drain looks for the last call's end, ms. */
+const DRAIN_LOOK_MS = 20;
 /** First bytes of an HTTP/2 connection; no HTTP/1 method begins so. */
 const H2_PREFACE = "PRI";
 
@@ -35,6 +39,8 @@ export interface PublicRpcDeps {
   readonly reflection: boolean;
   /** Whether the process can serve, for grpc.health.v1. */
   readonly health: () => boolean;
+  /** Asked before every call but health and reflection; refuses by throwing. Absent: everybody may call everything. */
+  readonly authorize?: Authorize;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly tls?: Pick<MeshTls, "cert" | "key"> | undefined;
@@ -55,7 +61,13 @@ export function createPublicRpcServer(deps: PublicRpcDeps): RpcServer {
   const sockets = new Set<Socket>();
   const shutdown = new AbortController();
   let draining = false;
-  const handler = routes(deps, () => !draining && deps.health(), shutdown.signal);
+  let active = 0;
+  const serve = routes(deps, { serving: deps.health, ending: () => draining }, shutdown.signal);
+  const handler: RequestListener = (request, response) => {
+    active++;
+    response.once("close", () => active--);
+    serve(request, response);
+  };
   const server = deps.tls ? secure(deps.tls, handler) : polyglot(handler, sessions);
   server.maxConnections = CONNECTIONS_MAX;
   server.on("session", (session: ServerHttp2Session) => track(sessions, session));
@@ -74,7 +86,7 @@ export function createPublicRpcServer(deps: PublicRpcDeps): RpcServer {
       // a closed session refuses new streams and ends with its last one
       for (const session of sessions) session.close();
       const ended = new Promise<void>((resolve) => {
-        const look = (): void => (sessions.size === 0 ? resolve() : void deps.clock.after(20, look));
+        const look = (): void => (active === 0 ? resolve() : void deps.clock.after(DRAIN_LOOK_MS, look));
         look();
       });
       await Promise.race([ended, deps.clock.sleep(graceMs)]);
@@ -89,17 +101,19 @@ export function createPublicRpcServer(deps: PublicRpcDeps): RpcServer {
   };
 }
 
-function routes({ services, reflection, clock }: PublicRpcDeps, serving: () => boolean, signal: AbortSignal): RequestListener {
+function routes({ services, reflection, clock, authorize }: PublicRpcDeps, process: Serving, signal: AbortSignal): RequestListener {
   const offered = services.map((service) => service.descriptor);
   const names = new Set(offered.map((descriptor) => descriptor.typeName));
-  const health = healthService(names, serving, clock);
-  const all = [...services, health, ...(reflection ? reflectionServices([...offered, health.descriptor]) : [])];
+  const health = healthService(names, process, clock);
+  const open = [health, ...(reflection ? reflectionServices([...offered, health.descriptor]) : [])];
+  const toError = (cause: unknown) => toConnectError(cause);
+  const all = [
+    ...services.map((service) => translated(service, toError, authorize)),
+    ...open.map((service) => translated(service, toError)),
+  ];
   const listener = connectNodeAdapter({
     routes: (router) => {
-      for (const service of all) {
-        const { descriptor, implementation } = translated(service, (cause) => toConnectError(cause));
-        router.service(descriptor, implementation);
-      }
+      for (const { descriptor, implementation } of all) router.service(descriptor, implementation);
     },
     readMaxBytes: MESSAGE_MAX_BYTES,
     writeMaxBytes: MESSAGE_MAX_BYTES,
@@ -118,6 +132,7 @@ function secure(tls: Pick<MeshTls, "cert" | "key">, handler: RequestListener): H
 function polyglot(handler: RequestListener, sessions: Set<ServerHttp2Session>): Server {
   const h2 = createH2Server({ settings: { maxConcurrentStreams: STREAMS_MAX } }, handler as never);
   const h1 = createHttpServer(handler);
+  h1.timeout = H1_IDLE_MS;
   h2.on("session", (session) => track(sessions, session));
   return createNetServer((socket) => {
     socket.setNoDelay(true);

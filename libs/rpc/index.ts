@@ -6,5 +6,6 @@ export { createMeshServer, type MeshServerDeps } from "./mesh-server.ts";
 export { type Closing, createControlClient, createExplainClient, createHealthClient, createLedgerClient } from "./peer-clients.ts";
 export { createPolicyClient, type PolicyClientDeps } from "./policy-client.ts";
 export { rpcService, type RpcService } from "./service.ts";
+export type { Authorize } from "./translated.ts";
 export type { UnaryClientDeps } from "./unary-client.ts";
 export type { MeshTls } from "./wire.ts";

@@ -47,11 +47,7 @@ export function createMeshServer(deps: MeshServerDeps): RpcServer {
   const offered = [...services, ...own];
   for (const service of offered) bridge(server, service, taken);
   const names = new Set(offered.map((service) => service.descriptor.typeName));
-  bridge(
-    server,
-    healthService(names, () => !draining, clock),
-    taken,
-  );
+  bridge(server, healthService(names, { serving: () => true, ending: () => draining }, clock), taken);
   return {
     name: "mesh",
     checks: [],

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Socket } from "node:net";
+import { after, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { AdapterAnnouncedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
@@ -23,10 +24,18 @@ import { createMeshServer } from "./mesh-server.ts";
 import { createExplainClient } from "./peer-clients.ts";
 import { createPolicyClient } from "./policy-client.ts";
 
+/** Whatever a failing test leaves open would keep the process. */
+const closers: (() => void | Promise<void>)[] = [];
+
+after(async () => {
+  for (const close of closers.toReversed()) await close();
+});
+
 const base = { clock: systemClock, random: new SeededRandom(1), logger: silentLogger };
 
 async function serve(hosts: { policy?: PolicyHost; adapters?: AdapterHost }, port = 0): Promise<{ server: RpcServer; address: string }> {
   const server = createMeshServer({ ...base, ...hosts, listen: { host: "127.0.0.1", port }, services: [] });
+  closers.push(() => server.stop());
   await server.start();
   return { server, address: `127.0.0.1:${server.address().port}` };
 }
@@ -35,15 +44,17 @@ function busOf(): EventBus {
   return createMemoryBus(base);
 }
 
-async function policyAt(...addresses: string[]): Promise<PolicySession> {
-  const session = createPolicyClient({ ...base, addresses, ingressId: "ingress-1" });
+/** A connected session; patient, unless a test is about impatience: this machine may be busy with something else. */
+async function policyAt(addresses: readonly string[], answerTimeoutMs = 5_000): Promise<PolicySession> {
+  const session = createPolicyClient({ ...base, addresses, ingressId: "ingress-1", answerTimeoutMs });
+  closers.push(() => session.close());
   await eventually(() => session.connected, "the connection");
   return session;
 }
 
 policyContract("far policy", async (host) => {
   const { server, address } = await serve({ policy: host });
-  const session = await policyAt(address);
+  const session = await policyAt([address]);
   return {
     session,
     close: async () => {
@@ -56,6 +67,7 @@ policyContract("far policy", async (host) => {
 adapterContract("far adapter", async (host) => {
   const { server, address } = await serve({ adapters: host });
   const peer = createAdapterClient({ ...base, addresses: [address], bus: busOf() });
+  closers.push(() => peer.close());
   await eventually(() => peer.serves("backend-a"), "the replica");
   return {
     peer,
@@ -65,6 +77,33 @@ adapterContract("far adapter", async (host) => {
     },
   };
 });
+
+/** A TCP relay to `port` that can stop carrying bytes without closing anything: a partition. */
+async function cuttableWire(port: number): Promise<{ address: string; cut(): void; close(): void }> {
+  const sockets: Socket[] = [];
+  let cut = false;
+  const relay = createTcpServer((near) => {
+    const far = connectTcp(port, "127.0.0.1");
+    sockets.push(near, far);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.on("data", (bytes) => (cut ? undefined : to.write(bytes)));
+      from.on("error", () => {});
+      from.on("close", () => (cut ? undefined : to.destroy()));
+    }
+  });
+  await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+  return {
+    address: `127.0.0.1:${(relay.address() as AddressInfo).port}`,
+    cut: () => (cut = true),
+    close: () => {
+      relay.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
 
 function isUnavailable(error: unknown): boolean {
   return error instanceof SignalboxError && error.reason === "NO_BACKEND" && error.code === "policy_unavailable";
@@ -97,7 +136,7 @@ test("an engine that neither answers nor acknowledges is given up, and what it r
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
   });
-  const session = await policyAt(`127.0.0.1:${port}`);
+  const session = await policyAt([`127.0.0.1:${port}`], 25);
   await assert.rejects(Promise.resolve(session.decide(requestOf("silent")).decision), isUnavailable);
   await eventually(() => heard.includes("cancel"), "the cancellation");
   decideLate("silent");
@@ -111,7 +150,7 @@ test("a lost engine rejects what is pending, its reports are dropped, and its re
   const host = new FakePolicyHost();
   host.answer = (request) => (request.decisionId === "held" ? new Promise(() => {}) : allow(request.decisionId, "a"));
   const first = await serve({ policy: host });
-  const session = await policyAt(first.address);
+  const session = await policyAt([first.address]);
   await session.decide(requestOf("before")).decision;
   const held = Promise.resolve(session.decide(requestOf("held")).decision);
   held.catch(() => {});
@@ -132,15 +171,11 @@ test("a lost engine rejects what is pending, its reports are dropped, and its re
 test("requests are shared among engines, reports go to the one that decided, a draining one gets no new requests", async () => {
   const hosts = [new FakePolicyHost(), new FakePolicyHost()];
   const servers = await Promise.all(hosts.map((host) => serve({ policy: host })));
-  const session = await policyAt(...servers.map(({ address }) => address));
+  const session = await policyAt(servers.map(({ address }) => address));
   await eventually(() => hosts.every((host) => host.sessions.length === 1), "both sessions");
   await new Promise((resolve) => setImmediate(resolve));
   let probes = 0;
-  const ask = (id: string): Promise<unknown> => Promise.resolve(session.decide(requestOf(id)).decision).catch(() => {});
-  await eventually(() => {
-    void ask(`warm-${probes++}`);
-    return hosts.every((host) => host.requests.length > 0);
-  }, "both engines asked");
+  while (!hosts.every((host) => host.requests.length > 0)) await session.decide(requestOf(`warm-${probes++}`)).decision;
   for (const id of ["r1", "r2", "r3", "r4"]) {
     await session.decide(requestOf(id)).decision;
     session.report(reportOf(id, { case: "requestDone", value: { $typeName: "signalbox.policy.v1.RequestDone" } }));
@@ -160,11 +195,8 @@ test("requests are shared among engines, reports go to the one that decided, a d
   hosts[0]!.drain();
   const before = hosts[0]!.requests.length;
   const marker = hosts[1]!.requests.length;
-  // the draining frame races with our next decides, as it does in life: wait until one engine alone is asked
-  await eventually(() => {
-    void ask(`probe-${probes++}`);
-    return hosts[1]!.requests.length > marker + 4;
-  }, "the drain");
+  // the draining frame races with our next decides, as it does in life: ask until one engine alone is asked
+  while (hosts[1]!.requests.length < marker + 5) await session.decide(requestOf(`probe-${probes++}`)).decision;
   const settled = hosts[0]!.requests.length;
   for (let index = 0; index < 10; index++) await session.decide(requestOf(`d${index}`)).decision;
   assert.equal(hosts[0]!.requests.length, settled);
@@ -177,6 +209,7 @@ test("a lost adapter ends its attempts as dispatched failures with what was seen
   const host = new FakeAdapterHost();
   const { server, address } = await serve({ adapters: host });
   const peer = createAdapterClient({ ...base, addresses: [address], bus: busOf() });
+  closers.push(() => peer.close());
   await eventually(() => peer.serves("backend-a"), "the replica");
   host.onAttempt = (attempt) => void attempt.send(Buffer.from("half an ans"));
   const sink = new RecordingSink();
@@ -196,6 +229,7 @@ test("a lost adapter ends its attempts as dispatched failures with what was seen
 
 test("an attempt nobody serves fails untouched, after attempt() has returned", async () => {
   const peer = createAdapterClient({ ...base, bus: busOf() });
+  closers.push(() => peer.close());
   const sink = new RecordingSink();
   peer.attempt(openOf("none"), sink);
   assert.equal(sink.ends.length, 0);
@@ -209,6 +243,7 @@ test("replicas announce themselves on the bus; the one with the least in flight 
   const hosts = [new FakeAdapterHost("r1"), new FakeAdapterHost("r2")];
   const servers = await Promise.all(hosts.map((host) => serve({ adapters: host })));
   const peer = createAdapterClient({ ...base, bus });
+  closers.push(() => peer.close());
   let sequence = 1n;
   const announce = (index: number, leaving = false): void => {
     const said = { replica: `r${index + 1}`, address: servers[index]!.address, backends: ["backend-a"], leaving, sequence: sequence++ };
@@ -230,6 +265,28 @@ test("replicas announce themselves on the bus; the one with the least in flight 
   await eventually(() => !peer.serves("backend-a"), "the leaving");
   peer.close();
   await Promise.all(servers.map(({ server }) => server.stop()));
+});
+
+test("a half-open partition is noticed by both ends within seconds, without a reset", async () => {
+  const policy = new FakePolicyHost();
+  const adapters = new FakeAdapterHost();
+  const { server, address } = await serve({ policy, adapters });
+  const wire = await cuttableWire(Number(address.split(":")[1]));
+  const session = await policyAt([wire.address]);
+  const peer = createAdapterClient({ ...base, addresses: [wire.address], bus: busOf() });
+  closers.push(() => peer.close());
+  await eventually(() => peer.serves("backend-a"), "the replica");
+  const sink = new RecordingSink();
+  peer.attempt(openOf("cut"), sink);
+  await eventually(() => adapters.attempts.length === 1, "the attempt");
+  wire.cut();
+  await eventually(() => !session.connected && sink.ends.length === 1, "the client's notice");
+  assert.equal(sink.ends[0]!.error?.reason, "UPSTREAM_UNAVAILABLE");
+  await eventually(() => policy.sessions.every((one) => !one.open) && adapters.attempts[0]!.ended, "the server's notice");
+  session.close();
+  peer.close();
+  wire.close();
+  await server.stop();
 });
 
 test("explanations are asked of every engine until one has the record", async () => {

@@ -10,14 +10,14 @@ import { StreamLink } from "./stream-link.ts";
 import { TimeoutQueue } from "./timeout-queue.ts";
 import { type MeshTls, SESSION_PATH } from "./wire.ts";
 
-/** Time for an engine to answer or to say that the request waits, ms; then the caller uses its fallback. */
+/** The default of `answerTimeoutMs`: ten times what a decision takes, and less than a person notices. */
 const ANSWER_TIMEOUT_MS = 25;
 
 /** How often a request is given the same time again because its engine is answering others meanwhile: busy, not gone. */
 const EXTENSIONS_MAX = 3;
 
-/** Decisions whose engine is remembered for reports; beyond, the oldest is forgotten and its reports are dropped. */
-const DECIDED_MAX = 100_000;
+/** Decisions whose engine is remembered for reports: at most two generations of this many; older ones' reports are dropped. */
+const DECIDED_MAX = 65_536;
 
 /** What a far policy client needs. */
 export interface PolicyClientDeps {
@@ -29,6 +29,8 @@ export interface PolicyClientDeps {
   readonly random: Random;
   readonly logger: Logger;
   readonly tls?: MeshTls | undefined;
+  /** Time for an engine to answer or to say that the request waits, ms; default 25. Then the caller uses its fallback. */
+  readonly answerTimeoutMs?: number;
 }
 
 interface Pending {
@@ -60,8 +62,11 @@ class PolicyClient implements PolicySession {
   fallback: PolicyFallback | undefined;
   readonly #deps: PolicyClientDeps;
   readonly #engines = new Map<string, Engine>();
-  readonly #decided = new Map<string, Engine>();
+  /** Two generations, so that forgetting the oldest is free. */
+  #decided = new Map<string, Engine>();
+  #decidedBefore = new Map<string, Engine>();
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];
+  readonly #answerTimeoutMs: number;
   readonly #timeouts: TimeoutQueue<Pending>;
   readonly #book: AddressBook;
   #usable: readonly Engine[] = [];
@@ -69,7 +74,8 @@ class PolicyClient implements PolicySession {
 
   constructor(deps: PolicyClientDeps) {
     this.#deps = deps;
-    this.#timeouts = new TimeoutQueue(deps.clock, ANSWER_TIMEOUT_MS, (pending) => this.#timedOut(pending));
+    this.#answerTimeoutMs = deps.answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
+    this.#timeouts = new TimeoutQueue(deps.clock, this.#answerTimeoutMs, (pending) => this.#timedOut(pending));
     this.#book = new AddressBook(deps.addresses, deps.clock, (addresses) => this.#follow(addresses));
   }
 
@@ -93,9 +99,9 @@ class PolicyClient implements PolicySession {
   }
 
   report(report: AttemptReport): void {
-    const engine = this.#decided.get(report.decisionId);
+    const engine = this.#decided.get(report.decisionId) ?? this.#decidedBefore.get(report.decisionId);
     if (!engine) return;
-    if (report.event.case === "requestDone") this.#decided.delete(report.decisionId);
+    if (report.event.case === "requestDone" && !this.#decided.delete(report.decisionId)) this.#decidedBefore.delete(report.decisionId);
     send(engine, { case: "report", value: report });
   }
 
@@ -113,6 +119,7 @@ class PolicyClient implements PolicySession {
     }
     this.#engines.clear();
     this.#decided.clear();
+    this.#decidedBefore.clear();
     this.#usable = [];
   }
 
@@ -196,7 +203,10 @@ class PolicyClient implements PolicySession {
   }
 
   #remember(id: string, engine: Engine): void {
-    if (this.#decided.size >= DECIDED_MAX) this.#decided.delete(this.#decided.keys().next().value!);
+    if (this.#decided.size >= DECIDED_MAX) {
+      this.#decidedBefore = this.#decided;
+      this.#decided = new Map();
+    }
     this.#decided.set(id, engine);
   }
 
@@ -209,7 +219,7 @@ class PolicyClient implements PolicySession {
 
   #timedOut(pending: Pending): void {
     const silentMs = this.#deps.clock.monotonicMs() - pending.engine.heardAtMs;
-    if (silentMs < ANSWER_TIMEOUT_MS && pending.extensions++ < EXTENSIONS_MAX) return this.#timeouts.push(pending);
+    if (silentMs < this.#answerTimeoutMs && pending.extensions++ < EXTENSIONS_MAX) return this.#timeouts.push(pending);
     if (!pending.engine.pending.delete(pending.id)) return;
     pending.settled = true;
     send(pending.engine, { case: "cancel", value: pending.id });
@@ -219,7 +229,9 @@ class PolicyClient implements PolicySession {
   #rejectAll(engine: Engine, why: string): void {
     const all = [...engine.pending.values()];
     engine.pending.clear();
-    for (const [id, decided] of this.#decided) if (decided === engine) this.#decided.delete(id);
+    for (const generation of [this.#decided, this.#decidedBefore]) {
+      for (const [id, decided] of generation) if (decided === engine) generation.delete(id);
+    }
     for (const pending of all) {
       pending.settled = true;
       pending.reject(unavailable(why));

@@ -90,7 +90,12 @@ class ServedSession {
     if (this.#tickets.size >= TICKETS_MAX) {
       return this.#answer(denied(id, new SignalboxError("QUEUE_FULL", "too many requests wait in the policy engine")));
     }
-    const ticket = session.decide(request);
+    let ticket: DecideTicket;
+    try {
+      ticket = session.decide(request);
+    } catch (cause) {
+      return this.#answer(denied(id, cause));
+    }
     const { decision } = ticket;
     if (!(decision instanceof Promise)) return this.#answer(decision);
     this.#tickets.set(id, ticket);

@@ -28,7 +28,7 @@ export function createMeters(metrics: Metrics, inFlight: () => number): (backend
         let counter = outcomes.get(outcome);
         if (counter === undefined) outcomes.set(outcome, (counter = attempts.with(backend, outcome)));
         counter.add();
-        durationOf.observe(end.durationMs / 1000);
+        if (end.dispatched) durationOf.observe(end.durationMs / 1000);
         if (end.ttftMs > 0) ttftOf.observe(end.ttftMs / 1000);
       },
     };

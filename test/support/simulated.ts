@@ -27,7 +27,8 @@ export function simulatedBackend(
   cost: number,
   speed: SpeedProfile = { kind: "fast" },
 ): SimulatedBackend {
-  const price: TestPrice = { input: `$${cost}`, cache_read: `$${cost / 10}`, cache_write: `$${cost * 1.25}`, output: `$${cost * 4}` };
+  const usd = (amount: number): string => `$${Number(amount.toFixed(6))}`;
+  const price: TestPrice = { input: usd(cost), cache_read: usd(cost / 10), cache_write: usd(cost * 1.25), output: usd(cost * 4) };
   return {
     provider,
     price,

@@ -1,4 +1,3 @@
-import { isAbsolute, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { GetSummaryResponseSchema, type GetSummaryResponse } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
@@ -24,8 +23,6 @@ export interface CostLedgerDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly bus: EventBus;
-  /** Folder a relative SQLite path of the configuration is taken from; the working directory without it. */
-  readonly dataDir?: string;
   /** A store in place of the configured one, for tests. */
   readonly store?: LedgerStore;
 }
@@ -121,7 +118,7 @@ function openStore(deps: CostLedgerDeps): LedgerStore {
   if (!text.startsWith(SQLITE_PREFIX)) return createPostgresStore({ url: text, clock: deps.clock, logger: deps.logger });
   const path = text.slice(SQLITE_PREFIX.length);
   if (path === IN_MEMORY) return new SqliteDatabase(path);
-  return createSqliteStore(isAbsolute(path) || deps.dataDir === undefined ? path : join(deps.dataDir, path));
+  return createSqliteStore(path);
 }
 
 function ledgerOf(store: LedgerStore, prices: PricePublisher): LedgerPeer {

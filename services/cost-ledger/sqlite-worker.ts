@@ -3,8 +3,28 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { AttemptRecordSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { PricedRecord } from "./entries/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
-import { errorToWire, type EncodedBatch, type StoreMethod, type WorkerAnswer, type WorkerCall } from "./sqlite-protocol.ts";
-import type { Booked } from "./store.ts";
+import type { Booked, LedgerStore } from "./store.ts";
+import { errorToWire, type WorkerError } from "./wire-error.ts";
+
+/** What the worker can be asked. */
+export type StoreMethod = Exclude<keyof LedgerStore, "kind" | "up" | "onChange" | "book"> | "bookEncoded";
+
+/** A question to the worker. */
+interface WorkerCall {
+  readonly id: number;
+  readonly method: StoreMethod;
+  readonly args: readonly unknown[];
+}
+
+/** The worker's answer. */
+export type WorkerAnswer = { readonly id: number; readonly value: unknown } | { readonly id: number; readonly error: WorkerError };
+
+/** Records of a batch, encoded one behind the other. */
+export interface EncodedBatch {
+  readonly bytes: Uint8Array;
+  readonly lengths: Uint32Array;
+  readonly baselines: BigInt64Array;
+}
 
 /** The thread that waits for the disk in place of the event loop. One call after the other, in order. */
 const database = new SqliteDatabase(workerData as string);

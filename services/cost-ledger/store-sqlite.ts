@@ -4,8 +4,9 @@ import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { PricedRecord } from "./entries/index.ts";
-import { errorFromWire, type EncodedBatch, type StoreMethod, type WorkerAnswer } from "./sqlite-protocol.ts";
+import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
 import { storeUnavailable, type Booked, type ChainRow, type LedgerStore, type StoredControl, type StoreTotals } from "./store.ts";
+import { errorFromWire } from "./wire-error.ts";
 
 /** The ledger in one SQLite file, on a thread of its own: a synced commit takes milliseconds that no request should wait for. */
 export function createSqliteStore(path: string): LedgerStore {

@@ -58,8 +58,8 @@ const FLAVOURS: readonly Flavour[] = [
 function deltas(random: SeededRandom): object[] {
   const list: object[] = [{ role: "assistant", content: "" }];
   const member = ["content", "reasoning_content", "reasoning"][random.int(3)]!;
-  for (let count = random.int(6); count > 0; count--) list.push({ [member]: WORDS[random.int(WORDS.length)] });
-  for (let count = 1 + random.int(5); count > 0; count--) list.push({ content: WORDS[random.int(WORDS.length)] });
+  for (let count = random.int(3); count > 0; count--) list.push({ [member]: WORDS[random.int(WORDS.length)] });
+  for (let count = 1 + random.int(3); count > 0; count--) list.push({ content: WORDS[random.int(WORDS.length)] });
   for (let call = 0, calls = random.int(2); call < calls; call++) {
     list.push({ tool_calls: [{ index: call, id: `call_${call}`, type: "function", function: { name: "f", arguments: "" } }] });
     for (let count = random.int(4); count > 0; count--)

@@ -39,7 +39,7 @@ function intro(plan: Plan, machine: Machine): string {
   return `# Benchmarks
 
 Written by \`npm run bench\`; do not edit. Everything is measured in one run, one after the other in turns (A B A B), ${plan.rounds} round${plan.rounds === 1 ? "" : "s"} of
-${(plan.durationMs / 1000).toFixed(1)} s each after ${(plan.warmupMs / 1000).toFixed(1)} s of warm-up; figures are medians over the rounds. Absolute figures move with the machine: the ratios are what counts.
+${(plan.durationMs / 1000).toFixed(1)} s each after ${(plan.warmupMs / 1000).toFixed(1)} s of warm-up (and ${(plan.preheatMs / 1000).toFixed(1)} s of each kind before the first round); figures are medians over the rounds. Absolute figures move with the machine: the ratios are what counts.
 
 - ${machine.date}, ${machine.cpu}, ${machine.cores} cores, ${(machine.memoryBytes / 1e9).toFixed(1)} GB, Linux ${machine.kernel}, Node ${machine.node}; load average before the run ${machine.loadAverage.toFixed(2)}
 - ${machine.pinning}

@@ -1,6 +1,6 @@
 import { chatBody, runLoadInChild, type LoadOptions, type LoadReport, type Pace } from "./load/index.ts";
 import { treeUsage } from "./harness/process-tree.ts";
-import { PACED_MIN_MS, PROMPT_TOKENS, type Plan, type Scenario } from "./plan.ts";
+import { PACED_MIN_MS, PROMPT_TOKENS, type Plan, type Scenario, type ScenarioId } from "./plan.ts";
 import type { Sample } from "./results.ts";
 import type { RunningTarget, TargetId } from "./targets/index.ts";
 
@@ -25,6 +25,9 @@ export async function measureAll(options: MeasureOptions): Promise<Sample[]> {
   const samples: Sample[] = [];
   const { plan, running, say } = options;
   const total = plan.rounds * (plan.scenarios.length * running.size - (running.has("direct") ? 1 : 0));
+  for (const [id, target] of running) {
+    for (const scenario of plan.scenarios) if (PREHEAT.has(scenario.id)) await preheat(options, id, target, scenario);
+  }
   for (let round = 1; round <= plan.rounds; round++) {
     /** Requests/s of each target at json-64 of this round: half of it is the rate of the open loop. */
     const saturation = new Map<TargetId, number>();
@@ -44,6 +47,17 @@ export async function measureAll(options: MeasureOptions): Promise<Sample[]> {
     }
   }
   return samples;
+}
+
+/** Loads that leave no path of a gateway cold. */
+const PREHEAT = new Set<ScenarioId>(["json-64", "sse-128"]);
+
+async function preheat(options: MeasureOptions, id: TargetId, target: RunningTarget, scenario: Scenario): Promise<void> {
+  if (id === "direct") return;
+  const plan = { ...options.plan, warmupMs: 0, durationMs: options.plan.preheatMs };
+  const { report } = await measure({ ...options, plan }, target, scenario, paceOf(scenario, 0));
+  const problems = report.errors > 0 ? `, ${report.errors} errors ${JSON.stringify(report.errorsByKind)}` : "";
+  options.say(`preheated ${id} with ${scenario.id}: ${report.ok} answers${problems}`);
 }
 
 /** Smallest rate of an open loop, requests/s: below it a run holds too few. */

@@ -33,6 +33,8 @@ export interface Plan {
   readonly rounds: number;
   readonly warmupMs: number;
   readonly durationMs: number;
+  /** What each target gets once before anything is measured, of each kind of answer: code is compiled while it runs. */
+  readonly preheatMs: number;
 }
 
 /** The whole plan, or its one-minute form. json-64 stands before half, which needs its result. */
@@ -57,6 +59,7 @@ export function planOf(isQuick: boolean): Plan {
     rounds: isQuick ? 1 : 3,
     warmupMs: isQuick ? 300 : 1_000,
     durationMs: isQuick ? 1_200 : 4_000,
+    preheatMs: isQuick ? 1_500 : 5_000,
   };
 }
 

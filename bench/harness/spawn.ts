@@ -74,7 +74,9 @@ export async function waitFor(server: SpawnedServer, url: string, isReady: (stat
     }
     await sleep(100);
   }
-  throw new Error(`${server.isGone() ? "ended" : "not ready"} (${last}): ${server.logTail().trim().split("\n").slice(-4).join(" | ")}`);
+  const state = server.isGone() ? "ended" : "not ready";
+  await server.stop();
+  throw new Error(`${state} (${last}): ${server.logTail().trim().split("\n").slice(-4).join(" | ")}`);
 }
 
 /** Starts a server that prints one JSON line with its ports, and resolves with that. */

@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { startMesh, type Mesh } from "#deploy/local/mesh.ts";
 import { freePorts } from "#deploy/local/ports.ts";
@@ -17,6 +18,7 @@ function configText(environment: BenchEnvironment): string {
     `{ provider: openai-compatible, url: "http://127.0.0.1:${port}/v1", model: ${MODEL}, context: 128k, capabilities: [tools], ` +
     `concurrency: { mode: fixed, max: ${CONCURRENCY_MAX} }, price: { per_million: { input: $0.25, output: $2.00 } } }`;
   return `version: 1
+server: { drain: { delay: 0s, grace: 5s } }
 auth: { mode: keys }
 backends:
   fast: ${backend(environment.upstreamPort)}
@@ -32,8 +34,23 @@ function traceEnvironment(environment: BenchEnvironment): Record<string, string>
   return { OTEL_EXPORTER_OTLP_ENDPOINT: environment.otlpEndpoint, SIGNALBOX_LOG_LEVEL: "info", NO_COLOR: "1" };
 }
 
-/** Makes a key through the admin API, with the token its process left in `dataDir`. */
+/** How long the admin API may take to reach the ledger, ms: its process can be ready before the connection is. */
+const KEY_MS = 15_000;
+
+/** Makes a key through the admin API, with the token its process left in `dataDir`; asks again while a service cannot be reached. */
 async function createKey(adminUrl: string, dataDir: string): Promise<string> {
+  const until = performance.now() + KEY_MS;
+  for (;;) {
+    try {
+      return await askForKey(adminUrl, dataDir);
+    } catch (failure) {
+      if (performance.now() > until) throw failure;
+      await sleep(250);
+    }
+  }
+}
+
+async function askForKey(adminUrl: string, dataDir: string): Promise<string> {
   const token = readFileSync(`${dataDir}/admin.token`, "utf8").trim();
   const answer = await fetch(`${adminUrl}/api/keys`, {
     method: "POST",
@@ -71,8 +88,13 @@ export const embedded: Target = {
     ];
     const server = spawnServer(command, `${environment.folder}/embedded.log`, traceEnvironment(environment), folder);
     await waitFor(server, `http://127.0.0.1:${admin}/readyz`, (status) => status === 200);
-    const key = await createKey(`http://127.0.0.1:${admin}`, `${folder}/data`);
-    return { endpoint: endpointOf(api!, key), roots: () => [server.pid], stop: () => server.stop() };
+    try {
+      const key = await createKey(`http://127.0.0.1:${admin}`, `${folder}/data`);
+      return { endpoint: endpointOf(api!, key), roots: () => [server.pid], stop: () => server.stop() };
+    } catch (failure) {
+      await server.stop();
+      throw failure;
+    }
   },
 };
 
@@ -102,16 +124,18 @@ export const mesh: Target = {
       await nats.stop();
       throw failure;
     });
-    const key = await createKey(running.url("console", "admin"), running.dataDir("console"));
-    const api = Number(new URL(running.url("ingress", "api")).port);
-    return {
-      endpoint: endpointOf(api, key),
-      roots: () => [nats.pid, ...pidsOf(running)],
-      stop: async () => {
-        await running.stop();
-        await nats.stop();
-      },
+    const stop = async (): Promise<void> => {
+      await running.stop();
+      await nats.stop();
     };
+    try {
+      const key = await createKey(running.url("console", "admin"), running.dataDir("console"));
+      const api = Number(new URL(running.url("ingress", "api")).port);
+      return { endpoint: endpointOf(api, key), roots: () => [nats.pid, ...pidsOf(running)], stop };
+    } catch (failure) {
+      await stop();
+      throw failure;
+    }
   },
 };
 

@@ -1,5 +1,6 @@
 import { type Candidate, type Decision, MidStream } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { describe, OUT, type Out, paramOf } from "./filter.ts";
+import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
 import { outputTokens } from "./judge.ts";
 import { STANDING, STANDING_WORDS } from "./pick.ts";
@@ -94,6 +95,7 @@ export function allowedCandidates(context: AnswerContext, maxAttempts: number): 
     }
     candidates.push(candidate);
   }
+  if (context.state.hedges.isOpen) candidates[0]!.hedgeAfterMs = hedgeAfterMs(context);
   return candidates;
 }
 

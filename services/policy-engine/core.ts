@@ -267,6 +267,7 @@ export class Core {
       const held = holder.holdings.get(request.decisionId);
       if (held !== undefined) this.#holdings.reserveAgain(held, evidence, reservation, nowMs);
       else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs));
+      if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
       this.scheduler.served(resolved.class, request.tenant, uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
     }

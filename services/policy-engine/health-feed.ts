@@ -65,6 +65,8 @@ function applyGauges(backend: BackendState, health: BackendHealth, nowMs: number
   const gauges = health.gauges;
   if (gauges === undefined || gauges.scrapedAtMs === 0 || Math.abs(wallMs - gauges.scrapedAtMs) > GAUGES_STALE_MS) return forget(backend);
   backend.scrapedAtMs = nowMs;
+  if (gauges.restarts > backend.engineRestarts) backend.prefixes.halve();
+  backend.engineRestarts = gauges.restarts;
   backend.engineQueue = Math.round(gauges.waiting);
   backend.kvCapacityTokens = gauges.kvCapacityTokens;
   backend.foreignInFlight = Math.max(0, Math.round(gauges.running + gauges.waiting) - ours);

@@ -9,6 +9,7 @@ import type { Random } from "#libs/clock/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
+import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
@@ -72,6 +73,7 @@ export class Holdings {
   readonly #listener: HoldingsListener;
   readonly #random: Random;
   readonly #live = new Set<Hold>();
+  readonly #keys = new Float64Array(BLOCKS_MAX);
   #snapshot: PolicySnapshot;
 
   constructor(snapshot: PolicySnapshot, state: EngineState, random: Random, listener: HoldingsListener) {
@@ -117,7 +119,8 @@ export class Holdings {
     if (holding !== undefined) holding.touchedMs = nowMs;
     switch (event.case) {
       case "started":
-        if (holding !== undefined) this.#start(holding, report, nowMs);
+        if (event.value.hedge) this.#state.hedges.spend();
+        if (holding !== undefined) this.#start(holding, report, event.value.hedge, nowMs);
         break;
       case "firstToken":
         this.#firstToken(holding, report.attemptId, event.value.ttftMs, nowMs);
@@ -179,8 +182,16 @@ export class Holdings {
     backend.contextTokens += hold.contextTokens;
     backend.rates.take(holding.request.inputTokens, nowMs);
     learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
+    if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(backend, holding.request.prefixHashes, nowMs);
     this.#live.add(hold);
     return hold;
+  }
+
+  /** The backend will hold this prompt's prefix: engines cache it when they schedule the request. */
+  #place(backend: BackendState, hashes: Uint8Array, nowMs: number): void {
+    const count = readKeys(hashes, this.#keys);
+    const known = backend.prefixes.add(this.#keys, count, backend.kvCapacityTokens, nowMs);
+    backend.prefixNews.add(hashes, known);
   }
 
   #compiledOf(backend: BackendState): CompiledBackend {
@@ -199,17 +210,26 @@ export class Holdings {
     this.#listener.onRelease(backend);
   }
 
-  #start(holding: Holding, report: AttemptReport, nowMs: number): void {
+  #start(holding: Holding, report: AttemptReport, hedge: boolean, nowMs: number): void {
     if (attemptOf(holding, report.attemptId) !== undefined) return;
-    const reserved = holding.reserved;
-    holding.reserved = undefined;
-    let hold = reserved?.backend.name === report.backend ? reserved : undefined;
-    if (reserved !== undefined && hold === undefined) this.#release(reserved, nowMs);
-    const backend = hold?.backend ?? this.#state.byName(report.backend);
-    if (backend === undefined) return;
-    hold ??= this.#take(holding, backend, 0, nowMs);
+    const hold = (hedge ? undefined : this.#claim(holding, report.backend, nowMs)) ?? this.#takeNamed(holding, report.backend, nowMs);
+    if (hold === undefined) return;
     hold.attemptId = report.attemptId;
     holding.attempts.push(hold);
+  }
+
+  /** The reservation, if it is for this backend; one for another backend is given back. */
+  #claim(holding: Holding, backendName: string, nowMs: number): Hold | undefined {
+    const { reserved } = holding;
+    holding.reserved = undefined;
+    if (reserved === undefined || reserved.backend.name === backendName) return reserved;
+    this.#release(reserved, nowMs);
+    return undefined;
+  }
+
+  #takeNamed(holding: Holding, backendName: string, nowMs: number): Hold | undefined {
+    const backend = this.#state.byName(backendName);
+    return backend === undefined ? undefined : this.#take(holding, backend, 0, nowMs);
   }
 
   #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {

@@ -3,6 +3,7 @@ import { judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
 import type { LengthEstimate } from "./lengths.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
+import { BLOCKS_MAX, readKeys, tokensOf } from "./prefix-cache.ts";
 import { emptyPrediction, predict, type Prediction } from "./predict.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import { hasRoom } from "./room.ts";
@@ -60,13 +61,13 @@ export interface Judgement {
 export class Judge {
   table: PickTable = createTable(16);
   out: Uint8Array = new Uint8Array(16);
-  cached: Float64Array = new Float64Array(16);
   ttftP90Ms: Float64Array = new Float64Array(16);
   averageNano: Float64Array = new Float64Array(16);
   predictions: Prediction[] = Array.from({ length: 16 }, emptyPrediction);
   readonly #cost: CostEstimate = { averageNano: 0, upperNano: 0, unpriced: false, rented: false };
   readonly #input = { inputTokens: 0, outputTokens: 0, watched: false };
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
+  readonly #keys = new Float64Array(BLOCKS_MAX);
   #rented: Uint8Array = new Uint8Array(16);
 
   /** Filter, predict, pick. Dry runs do not explore. */
@@ -99,7 +100,6 @@ export class Judge {
     this.table = createTable(count);
     this.table.count = count;
     this.out = new Uint8Array(count);
-    this.cached = new Float64Array(count);
     this.ttftP90Ms = new Float64Array(count);
     this.averageNano = new Float64Array(count);
     this.#rented = new Uint8Array(count);
@@ -118,18 +118,19 @@ export class Judge {
     costInput.outputTokens = input.outputTokens;
     costInput.outputP90 = outputTokens(resolved, lengths.p90);
     const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
+    const blocks = readKeys(resolved.request.prefixHashes, this.#keys);
     let left = 0;
     for (let at = 0; at < candidates.length; at++) {
       const index = candidates[at]!;
       this.table.standing[at] = STANDING.out;
-      this.cached[at] = 0;
       let out: Out = judgeHard(snapshot, index, resolved);
       this.out[at] = out;
       if (out !== OUT.none) continue;
       const backend = snapshot.backends[index]!;
       const backendState = state.backends[index]!;
       const prediction = this.predictions[at]!;
-      predict(prediction, backend, backendState, input, this.cached[at]!, now.monoMs);
+      const held = blocks > 0 && backend.structural ? tokensOf(backendState.prefixes.held(this.#keys, blocks, now.monoMs)) : 0;
+      predict(prediction, backend, backendState, input, held, now.monoMs);
       costInput.uncachedTokens = prediction.uncachedTokens;
       costInput.cachedTokens = resolved.inputTokens - prediction.uncachedTokens;
       estimate(cost, snapshot.prices, backend, backendState, costInput, now.wallMs);

@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type BackendLoad, type LoadPublished, LoadPublishedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { KNOWN_SAMPLES } from "./learn.ts";
+import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
 /** A message at least this often, so that others know the engine lives, ms. */
@@ -27,6 +28,7 @@ export class LoadExchange {
   readonly #epoch: number;
   readonly #state: EngineState;
   readonly #peers = new Map<string, Peer>();
+  readonly #keys = new Float64Array(BLOCKS_MAX);
   #sequence = 0n;
   #published = "";
   #publishedAtMs = Number.NEGATIVE_INFINITY;
@@ -45,10 +47,12 @@ export class LoadExchange {
   /** The vector to publish now, or undefined when nothing changed since the last one and the heartbeat is not due. */
   outgoing(nowMs: number): Uint8Array | undefined {
     let digest = "";
+    let news = false;
     for (const state of this.#state.backends) {
+      if (!state.prefixNews.isEmpty) news = true;
       digest += `${state.inFlight},${Math.round(state.prefillTokens)},${state.breaker.state(nowMs).kind === "open" ? 1 : 0};`;
     }
-    if (digest === this.#published && nowMs - this.#publishedAtMs < HEARTBEAT_MS) return undefined;
+    if (!news && digest === this.#published && nowMs - this.#publishedAtMs < HEARTBEAT_MS) return undefined;
     this.#published = digest;
     this.#publishedAtMs = nowMs;
     this.#sequence += 1n;
@@ -68,7 +72,10 @@ export class LoadExchange {
       return;
     if (known === undefined && this.#peers.size >= PEERS_MAX) return;
     this.#peers.set(message.engine, { message, heardAtMs: nowMs });
-    for (const load of message.backends) this.#warm(load, nowMs);
+    for (const load of message.backends) {
+      this.#warm(load, nowMs);
+      this.#learnPrefixes(load, nowMs);
+    }
   }
 
   /** Sums the others' loads into the state. */
@@ -98,6 +105,16 @@ export class LoadExchange {
     state.peerPrefillTokens += weight * load.prefillTokens;
     state.peerContextTokens += weight * load.contextTokens;
     if (load.breakerOpen) state.peerBreakersOpen += 1;
+  }
+
+  /** Hashes of several prompts in a row: each is held by itself, whatever stands before it. */
+  #learnPrefixes(load: BackendLoad, nowMs: number): void {
+    const state = this.#state.byName(load.backend);
+    if (state === undefined || load.prefixes.length === 0) return;
+    for (let from = 0; from < load.prefixes.length; from += BLOCKS_MAX * 8) {
+      const count = readKeys(load.prefixes.subarray(from), this.#keys);
+      state.prefixes.add(this.#keys, count, state.kvCapacityTokens, nowMs);
+    }
   }
 
   /** An engine that knows little of a backend takes over what one that knows more has learned. */
@@ -130,6 +147,6 @@ function loadOf(state: BackendState, nowMs: number): BackendLoad {
     prefillRatio: state.prefillRatio,
     samples: state.samples,
     breakerOpen: state.breaker.state(nowMs).kind === "open",
-    prefixes: new Uint8Array(0),
+    prefixes: state.prefixNews.take(),
   };
 }

@@ -12,6 +12,8 @@ export interface CompiledBackend {
   readonly config: BackendConfig;
   /** An engine of our own whose pace follows the structural model; otherwise its latencies are learned as they come. */
   readonly structural: boolean;
+  /** Scheme, host and port it is reached at: its failure domain. */
+  readonly origin: string;
   /** Factor on the structural prior: model size over 8 B. */
   readonly scale: number;
 }
@@ -58,6 +60,7 @@ export function compileSnapshot(config: Config, control: ControlState | undefine
       name: backend.name,
       config: backend,
       structural: ENGINES.has(backend.provider) || backend.metrics !== undefined,
+      origin: originOf(backend.url),
       scale: backend.paramsB === undefined ? 1 : backend.paramsB / PRIOR_PARAMS_B,
     });
   }
@@ -77,6 +80,10 @@ export function compileSnapshot(config: Config, control: ControlState | undefine
     tenantModels: tenantModelsOf(config),
     hardBudgets: hardBudgetsOf(config),
   };
+}
+
+function originOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : url;
 }
 
 /** Pace where no model states one, ms: a person reads at about this. */

@@ -1,7 +1,9 @@
 import type { BackendConfig, Config } from "#libs/config/model.ts";
 import { CircuitBreaker, ConcurrencyLimit } from "#libs/resilience/index.ts";
+import { HedgeBudget } from "./hedge-budget.ts";
 import { DecayingHistogram } from "./histogram.ts";
 import { OutputLengths } from "./lengths.ts";
+import { PrefixCache, PrefixNews } from "./prefix-cache.ts";
 import { RateBucket } from "./rate-bucket.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 
@@ -67,6 +69,10 @@ export class BackendState {
   /** Latencies as observed: time to first token by input bucket, time per output token. */
   readonly ttft: readonly DecayingHistogram[] = INPUT_BUCKETS.map(() => new DecayingHistogram(LATENCY_HALF_LIFE_MS));
   readonly tpot = new DecayingHistogram(LATENCY_HALF_LIFE_MS);
+  /** What its prefix cache is believed to hold, and what other engines have not been told of that. */
+  readonly prefixes = new PrefixCache();
+  readonly prefixNews = new PrefixNews();
+  engineRestarts = 0;
   /** Artificial time to first token after a refusal, ms, as of `biasAtMs`; decays. */
   biasMs = 0;
   biasAtMs = 0;
@@ -114,6 +120,7 @@ function limitOf(config: BackendConfig, structural: boolean): ConcurrencyLimit {
 export class EngineState {
   backends: readonly BackendState[] = [];
   readonly lengths = new OutputLengths();
+  readonly hedges = new HedgeBudget();
   readonly #byName = new Map<string, BackendState>();
 
   constructor(snapshot: PolicySnapshot, nowMs: number) {

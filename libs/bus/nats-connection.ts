@@ -33,6 +33,7 @@ export class NatsLink {
   #connection: NatsConnection | undefined;
   #connected = false;
   #closed = false;
+  readonly #ending = new AbortController();
   readonly #loop: Promise<void>;
 
   constructor(deps: NatsConnectionDeps) {
@@ -68,10 +69,23 @@ export class NatsLink {
   async close(flushMs: number): Promise<void> {
     this.#closed = true;
     const connection = this.#connection;
-    if (connection && this.#connected) await Promise.race([connection.flush().catch(() => {}), this.#deps.clock.sleep(flushMs)]);
+    this.#ending.abort();
+    if (connection && this.#connected) await this.#within(flushMs, connection.flush());
     this.#set(false);
-    if (connection) await Promise.race([connection.close().catch(() => {}), this.#deps.clock.sleep(flushMs)]);
-    await Promise.race([this.#loop, this.#deps.clock.sleep(flushMs)]);
+    if (connection) await this.#within(flushMs, connection.close());
+    await this.#within(flushMs, this.#loop);
+  }
+
+  /** Waits for `work`, whatever becomes of it, at most `limitMs`. */
+  #within(limitMs: number, work: Promise<unknown>): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#deps.clock.after(limitMs, resolve);
+      const settle = (): void => {
+        timer.cancel();
+        resolve();
+      };
+      work.then(settle, settle);
+    });
   }
 
   #set(connected: boolean): void {
@@ -98,7 +112,7 @@ export class NatsLink {
         this.#deps.logger.debug({ err: cause }, "bus connection attempt failed");
       }
       this.#set(false);
-      if (!this.#closed) await this.#deps.clock.sleep(this.#waitMs());
+      if (!this.#closed) await this.#deps.clock.sleep(this.#waitMs(), this.#ending.signal).catch(() => {});
     }
   }
 

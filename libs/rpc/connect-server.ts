@@ -12,6 +12,7 @@ import { listenOn } from "./listen.ts";
 import { reflectionServices } from "./reflection.ts";
 import type { RpcService } from "./service.ts";
 import { type Authorize, translated } from "./translated.ts";
+import { within } from "./within.ts";
 import type { MeshTls } from "./wire.ts";
 
 /** Largest message in and out, bytes. */
@@ -89,7 +90,7 @@ export function createPublicRpcServer(deps: PublicRpcDeps): RpcServer {
         const look = (): void => (active === 0 ? resolve() : void deps.clock.after(DRAIN_LOOK_MS, look));
         look();
       });
-      await Promise.race([ended, deps.clock.sleep(graceMs)]);
+      await within(deps.clock, graceMs, ended);
     },
     stop: async () => {
       shutdown.abort(new Error("shutting down"));

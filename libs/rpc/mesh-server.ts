@@ -14,6 +14,7 @@ import { healthService } from "./health.ts";
 import { serveAdapter } from "./serve-adapter.ts";
 import { servePolicy } from "./serve-policy.ts";
 import { rpcService, type RpcService } from "./service.ts";
+import { within } from "./within.ts";
 import { ATTEMPTS_PATH, bytesStream, listenCredentials, type MeshTls, SERVER_OPTIONS, SESSION_PATH } from "./wire.ts";
 
 /** Time for streams to end by themselves at the stop, ms. */
@@ -66,7 +67,7 @@ export function createMeshServer(deps: MeshServerDeps): RpcServer {
     },
     stop: async () => {
       const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
-      await Promise.race([closed, clock.sleep(STOP_MS)]);
+      await within(clock, STOP_MS, closed);
       server.forceShutdown();
     },
   };

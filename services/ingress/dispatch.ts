@@ -259,8 +259,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   }
 
   #attemptsMax(): number {
-    const { attempts } = this.#deps.config.current.resilience;
-    return this.#decision?.maxAttempts || attempts.standard;
+    return this.#decision?.maxAttempts || this.#deps.config.current.resilience.attempts.standard;
   }
 
   get #budget(): { withdraw(cost: number, nowMs: number): boolean } {

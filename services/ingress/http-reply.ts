@@ -19,24 +19,22 @@ function milliseconds(value: number): string {
   return value.toFixed(1);
 }
 
-/** Writes an OpenAI-shaped error as a whole response. */
-export function sendError(
-  response: ServerResponse,
-  error: SignalboxError,
-  requestId: string,
-  headers: readonly string[],
-  close: boolean,
-): void {
+/** Writes status and headers of an OpenAI-shaped error; the body is to follow. */
+export function writeErrorHead(response: ServerResponse, error: SignalboxError, requestId: string, headers: readonly string[]): Buffer {
   const body = Buffer.from(errorBody(error, requestId));
   const flat = ["content-type", "application/json", "content-length", String(body.length), "x-should-retry", String(shouldRetry(error))];
   const waitMs = retryAfterMs(error);
   if (waitMs !== undefined)
     flat.push("retry-after", String(Math.max(1, Math.ceil(waitMs / 1000))), "retry-after-ms", String(Math.ceil(waitMs)));
   flat.push(...headers);
-  if (close) flat.push("connection", "close");
   // 499 is for logs only; the client that caused it is gone.
   response.writeHead(error.httpStatus === 499 ? 400 : error.httpStatus, flat);
-  response.end(body);
+  return body;
+}
+
+/** Writes an OpenAI-shaped error as a whole response. */
+export function sendError(response: ServerResponse, error: SignalboxError, requestId: string, headers: readonly string[]): void {
+  response.end(writeErrorHead(response, error, requestId, headers));
 }
 
 /** One HTTP response as a {@link Reply}. Pieces of one tick leave in one write. */
@@ -113,7 +111,7 @@ export class HttpReply implements Reply {
       return this.#end();
     }
     this.#over = true;
-    sendError(this.#response, error, facts.requestId, this.#withRouting([], facts), false);
+    sendError(this.#response, error, facts.requestId, this.#withRouting([], facts));
   }
 
   drop(): void {

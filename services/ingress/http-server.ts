@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Clock } from "#libs/clock/index.ts";
 import type { ServerConfig } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import { sendError } from "./http-reply.ts";
+import { sendError, writeErrorHead } from "./http-reply.ts";
 import { CONNECTION_IDLE_MS, LINGER_MS, RESPONSE_QUEUE_BYTES, SLOW_CHECK_MS, TCP_KEEP_ALIVE_MS, UNREAD_DRAIN_BYTES } from "./limits.ts";
 import { errorBody } from "./openai/errors.ts";
 
@@ -33,7 +33,7 @@ export class HttpServer {
       this.#responses.set(request.socket, response);
       const error = headError(request);
       if (error === undefined) handler(request, response, continues);
-      else this.refuse(request, response, error, nextId(), []);
+      else this.refuse(request, response, error, nextId(), ["connection", "close"]);
     };
     this.#server = createServer(
       {
@@ -107,10 +107,8 @@ export class HttpServer {
     if (response.headersSent) return;
     const all = ["x-request-id", requestId, ...headers];
     const length = Number(request.headers["content-length"] ?? (request.headers["transfer-encoding"] === undefined ? 0 : Infinity));
-    if (request.complete || length <= UNREAD_DRAIN_BYTES) return sendError(response, error, requestId, all, false);
-    const body = Buffer.from(errorBody(error, requestId));
-    const flat = ["content-type", "application/json", "content-length", String(body.length), "x-should-retry", String(error.row.retry)];
-    response.writeHead(error.httpStatus, [...flat, ...all, "connection", "close"]);
+    if (request.complete || length <= UNREAD_DRAIN_BYTES) return sendError(response, error, requestId, all);
+    const body = writeErrorHead(response, error, requestId, headers.includes("close") ? all : [...all, "connection", "close"]);
     response.write(body);
     request.on("error", () => {});
     request.resume();

@@ -81,7 +81,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     recorder: new RequestRecorder(metrics, log, tracing, config, factors),
     nextId,
   });
-  const life = { draining: false, closing: false };
+  const life: Life = { draining: false, closing: false };
   const isClosing = (): boolean => life.closing;
   const idempotency = new IdempotencyStore(clock);
   const api = new HttpApi({ config, clock, logger, pipeline, dispatcher, idempotency, memory, metrics, log, isClosing });
@@ -91,8 +91,33 @@ export function createIngress(deps: IngressDeps): IngressHost {
   api.attach(server);
   const bodies = deps.metrics.gauge(METRIC.bodyBytes, "Bytes of request bodies held.").with();
   deps.metrics.onScrape(() => bodies.set(memory.bytes));
+  return {
+    module: moduleOf({ deps, keys, prices, dispatcher, server, life }),
+    address: () => server.address(),
+    inference: createInference(pipeline, dispatcher, isClosing),
+  };
+}
 
-  const module: ServiceModule = {
+/** How far the process is on its way out. */
+interface Life {
+  /** Not ready any more, but still serving. */
+  draining: boolean;
+  /** Connections end with their answers. */
+  closing: boolean;
+}
+
+interface Parts {
+  readonly deps: IngressDeps;
+  readonly keys: KeyBook;
+  readonly prices: Prices;
+  readonly dispatcher: Dispatcher;
+  readonly server: HttpServer;
+  readonly life: Life;
+}
+
+function moduleOf({ deps, keys, prices, dispatcher, server, life }: Parts): ServiceModule {
+  const { clock, config } = deps;
+  return {
     name: "ingress",
     checks: checksOf(deps, keys, prices, life),
     async start() {
@@ -119,10 +144,9 @@ export function createIngress(deps: IngressDeps): IngressHost {
       return Promise.resolve();
     },
   };
-  return { module, address: () => server.address(), inference: createInference(pipeline, dispatcher, () => life.closing) };
 }
 
-function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: { readonly draining: boolean }): readonly ReadinessCheck[] {
+function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Readonly<Life>): readonly ReadinessCheck[] {
   return [
     { name: "ingress", status: () => (life.draining ? { state: "failed", detail: "draining" } : { state: "ok" }) },
     {

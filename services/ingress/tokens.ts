@@ -22,7 +22,7 @@ const FILE_BYTES_PER_TOKEN = 40;
 const AUDIO_BYTES_PER_TOKEN = 1_600;
 
 /** Characters looked at to tell prose from code. */
-const SAMPLE_CHARS = 2_048;
+const SAMPLE_CHARS = 512;
 
 /** Share of structural characters from which a text counts as code or JSON. */
 const CODE_SHARE = 0.08;

@@ -1,6 +1,7 @@
 import { create, type DescMethod, fromBinary, type Message, type MessageInitShape, type DescMessage, toBinary } from "@bufbuild/protobuf";
 import { createHandlerContext, type HandlerContext } from "@connectrpc/connect";
 import type { Metadata, sendUnaryData, Server, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import type { Clock } from "#libs/clock/index.ts";
 import { toGrpcStatus } from "./errors.ts";
 import type { RpcService } from "./service.ts";
 import { handlerOf } from "./translated.ts";
@@ -9,7 +10,7 @@ import { handlerOf } from "./translated.ts";
  * Puts a service's unary and server-streaming handlers, written in Connect's shape, on a grpc-js server. Of several services
  * with one descriptor the first to implement a method serves it; client streams are not bridged.
  */
-export function bridge(server: Server, service: RpcService, taken: Set<string>): void {
+export function bridge(server: Server, service: RpcService, taken: Set<string>, clock: Clock): void {
   for (const method of service.descriptor.methods) {
     const handler = handlerOf(service, method);
     const path = `/${service.descriptor.typeName}/${method.name}`;
@@ -22,7 +23,7 @@ export function bridge(server: Server, service: RpcService, taken: Set<string>):
     };
     if (method.methodKind === "unary") {
       const serve = (call: ServerUnaryCall<Message, Message>, callback: sendUnaryData<Message>): void => {
-        const context = contextOf(service, method, path, call);
+        const context = contextOf(service, method, path, call, clock);
         void answerOnce(
           () => handler(call.request, context) as Promise<Message>,
           callback,
@@ -32,7 +33,7 @@ export function bridge(server: Server, service: RpcService, taken: Set<string>):
       server.register(path, serve as never, serialize as never, deserialize as never, "unary");
     } else if (method.methodKind === "server_streaming") {
       const serve = (call: ServerWritableStream<Message, Message>): void => {
-        const context = contextOf(service, method, path, call);
+        const context = contextOf(service, method, path, call, clock);
         pump(call, () => handler(call.request, context) as AsyncIterable<Message>)
           .catch((cause: unknown) => call.emit("error", toGrpcStatus(cause)))
           .finally(() => context.abort());
@@ -77,11 +78,13 @@ function contextOf(
   method: DescMethod,
   path: string,
   call: AnyCall,
+  clock: Clock,
 ): HandlerContext & { abort(reason?: unknown): void } {
   const controller = new AbortController();
   call.once("cancelled", () => controller.abort(new Error("canceled by the caller")));
+  // grpc-js keeps deadlines as wall-clock times
   const deadline = call.getDeadline();
-  const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : remainingMs(deadline);
+  const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : Math.max(0, Number(deadline) - clock.now());
   const header = new Headers();
   for (const [name, value] of Object.entries(call.metadata.getMap())) if (typeof value === "string") header.append(name, value);
   return createHandlerContext({
@@ -94,9 +97,4 @@ function contextOf(
     requestSignal: controller.signal,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
   });
-}
-
-/** grpc-js keeps deadlines as wall-clock times. */
-function remainingMs(deadline: Date | number): number {
-  return Math.max(0, Number(deadline) - (performance.timeOrigin + performance.now()));
 }

@@ -46,9 +46,9 @@ export function createMeshServer(deps: MeshServerDeps): RpcServer {
   }
   const own = [...(adapters ? [describeService(adapters)] : []), ...(policy ? [explainService(policy)] : [])];
   const offered = [...services, ...own];
-  for (const service of offered) bridge(server, service, taken);
+  for (const service of offered) bridge(server, service, taken, clock);
   const names = new Set(offered.map((service) => service.descriptor.typeName));
-  bridge(server, healthService(names, { serving: () => true, ending: () => draining }, clock), taken);
+  bridge(server, healthService(names, { serving: () => true, ending: () => draining }, clock), taken, clock);
   return {
     name: "mesh",
     checks: [],

@@ -152,6 +152,7 @@ export class KeyBook {
   }
 
   #find(key: string): KnownKey | undefined {
+    if (this.#keys.size === 0) return undefined;
     const digest = hash("sha256", key, "buffer");
     const known = this.#keys.get(digest.toString("latin1"));
     return known !== undefined && timingSafeEqual(digest, known.digest) ? known : undefined;

@@ -109,11 +109,18 @@ export class Pipeline {
       decide,
       size,
       body,
-      fields: fields === undefined ? [] : Array.from(fields),
+      fields: numbersOf(fields),
       stream: chat.stream,
       includeUsage: chat.includeUsage,
     };
   }
+}
+
+/** As the wire's list of numbers; `Array.from` would go through an iterator. */
+function numbersOf(fields: Uint32Array | undefined): number[] {
+  const numbers: number[] = [];
+  if (fields !== undefined) for (let at = 0; at < fields.length; at++) numbers.push(fields[at]!);
+  return numbers;
 }
 
 function listOf(value: string | readonly string[] | undefined): readonly string[] {

@@ -24,6 +24,10 @@ const AUDIO_BYTES_PER_TOKEN = 1_600;
 /** Characters looked at to tell prose from code. */
 const SAMPLE_CHARS = 512;
 
+/** Characters code and JSON are full of and prose is not. */
+const STRUCTURAL = new Uint8Array(128);
+for (const character of "{}[]();=<>") STRUCTURAL[character.charCodeAt(0)] = 1;
+
 /** Share of structural characters from which a text counts as code or JSON. */
 const CODE_SHARE = 0.08;
 
@@ -51,13 +55,14 @@ class Sizer {
   hasImage = false;
   hasAudio = false;
   hasFile = false;
-  sample = "";
+  sampled = 0;
+  structural = 0;
 
   text(text: unknown): void {
     if (typeof text !== "string") return;
     this.bytes += Buffer.byteLength(text);
     this.chars += text.length;
-    if (this.sample.length < SAMPLE_CHARS) this.sample += text.slice(0, SAMPLE_CHARS - this.sample.length);
+    if (this.sampled < SAMPLE_CHARS) this.look(text);
   }
 
   part(part: JsonObject): void {
@@ -85,27 +90,19 @@ class Sizer {
     }
   }
 
+  /** Counts structural characters at the start of a text, as far as the sample goes. */
+  look(text: string): void {
+    const end = Math.min(text.length, SAMPLE_CHARS - this.sampled);
+    this.sampled += end;
+    for (let at = 0; at < end; at++) {
+      const code = text.charCodeAt(at);
+      if (code < 128 && STRUCTURAL[code] === 1) this.structural++;
+    }
+  }
+
   contentClass(): number {
     if (this.chars > 0 && this.bytes / this.chars >= CJK_BYTES_PER_CHAR) return CONTENT_CLASS.cjk;
-    let structural = 0;
-    for (let at = 0; at < this.sample.length; at++) {
-      switch (this.sample.charCodeAt(at)) {
-        case 0x7b: // {
-        case 0x7d: // }
-        case 0x5b: // [
-        case 0x5d: // ]
-        case 0x28: // (
-        case 0x29: // )
-        case 0x3b: // ;
-        case 0x3d: // =
-        case 0x3c: // <
-        case 0x3e: // >
-          structural++;
-          break;
-        default:
-      }
-    }
-    return this.sample.length > 0 && structural / this.sample.length >= CODE_SHARE ? CONTENT_CLASS.code : CONTENT_CLASS.latin;
+    return this.sampled > 0 && this.structural / this.sampled >= CODE_SHARE ? CONTENT_CLASS.code : CONTENT_CLASS.latin;
   }
 }
 

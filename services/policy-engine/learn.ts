@@ -1,12 +1,19 @@
-import { BIAS_TAU_MS, faded, gapMs, inputBucket, PREFILL_RATE_TAU_MS, PRIOR } from "./predict.ts";
+import { BIAS_TAU_MS, faded, fixedOf, gapMs, inputBucket, PREFILL_RATE_TAU_MS, PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
-/** Learning rates of the two ratios. */
+/** Learning rates of the two ratios and of the fixed part of a time to first token. */
 const DECODE_RATE = 0.05;
 const PREFILL_RATE = 0.03;
+const FIXED_RATE = 0.1;
 const RATIO_MIN = 0.1;
 const RATIO_MAX = 10;
+
+/** Prefill that would take no longer than this at the prior's pace says nothing about the pace, ms: some 500 tokens. */
+const LITTLE_PREFILL_MS = 35;
+
+/** Bound of the fixed part, ms. */
+const FIXED_MAX_MS = 2_000;
 
 /** Gap samples of one backend are taken at most this often, ms: a busy backend must not learn faster than it changes. */
 const GAP_SAMPLE_INTERVAL_MS = 100;
@@ -99,7 +106,7 @@ export function learnTtft(backend: CompiledBackend, state: BackendState, basis: 
     const step = SPREAD_STEP * state.ttftSpread * (ratio > state.ttftSpread ? 9 : -1);
     state.ttftSpread = Math.min(SPREAD_MAX, Math.max(SPREAD_MIN, state.ttftSpread + step));
   }
-  if (backend.structural) movePrefillRatio(state, observedMs / structTtft(backend, state, basis));
+  if (backend.structural) learnFirst(backend, state, basis, observedMs, nowMs, true);
   count(state, nowMs);
 }
 
@@ -113,17 +120,33 @@ export function learnCensored(backend: CompiledBackend, state: BackendState, bas
     addBias(state, Math.min(ageMs, BIAS_MS), nowMs);
     return;
   }
-  const ratio = clampRatio(ageMs / structTtft(backend, state, basis));
-  if (ratio > state.prefillRatio) movePrefillRatio(state, ratio);
+  learnFirst(backend, state, basis, ageMs, nowMs, false);
 }
 
-function structTtft(backend: CompiledBackend, state: BackendState, basis: TtftBasis): number {
-  const prefill = backend.scale * PRIOR.prefill * (basis.prefillAhead + basis.uncachedTokens);
-  return prefill + 1.5 * gapMs(backend, state, basis.load, basis.context);
-}
-
-function movePrefillRatio(state: BackendState, ratio: number): void {
-  state.prefillRatio += PREFILL_RATE * (clampRatio(ratio) - state.prefillRatio);
+/**
+ * A time to first token is a fixed part (network, parsing, scheduling) and the prefill. Prompts with little to prefill teach the
+ * fixed part, the others the prefill's pace: each sample moves the term that made it. `both`: it may move it down as well as up.
+ */
+function learnFirst(
+  backend: CompiledBackend,
+  state: BackendState,
+  basis: TtftBasis,
+  observedMs: number,
+  nowMs: number,
+  both: boolean,
+): void {
+  const prefillMs = backend.scale * PRIOR.prefill * (basis.prefillAhead + basis.uncachedTokens);
+  const gapsMs = 1.5 * gapMs(backend, state, basis.load, basis.context);
+  const fixedMs = fixedOf(state, nowMs);
+  if (prefillMs <= LITTLE_PREFILL_MS) {
+    const sample = Math.min(FIXED_MAX_MS, Math.max(0, observedMs - gapsMs - state.prefillRatio * prefillMs));
+    if (!both && sample <= fixedMs) return;
+    state.fixedMs = fixedMs + FIXED_RATE * (sample - fixedMs);
+    state.fixedAtMs = nowMs;
+    return;
+  }
+  const ratio = clampRatio((observedMs - fixedMs) / (prefillMs + gapsMs));
+  if (both || ratio > state.prefillRatio) state.prefillRatio += PREFILL_RATE * (ratio - state.prefillRatio);
 }
 
 /** The backend refused for load: an artificial sample of at least five seconds in a fading peak. */

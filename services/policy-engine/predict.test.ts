@@ -116,6 +116,21 @@ test("a request that waits too long for its first token raises the prefill ratio
   assert.equal(state.prefillRatio, 9);
 });
 
+test("short prompts teach the fixed part of the first token, long ones the pace of prefill", () => {
+  const { compiled, state } = gpu();
+  const basis: TtftBasis = { prefillAhead: 0, uncachedTokens: 0, inputTokens: 100, load: 0, context: 0, predictedTtftMs: 20 };
+  for (let count = 0; count < 100; count++) learnTtft(compiled, state, basis, 95, count);
+  assert.ok(Math.abs(state.fixedMs - 80) < 0.1, String(state.fixedMs));
+  assert.equal(state.prefillRatio, 1);
+  const out = emptyPrediction();
+  predict(out, compiled, state, { ...REQUEST, inputTokens: 0 }, 0, 100);
+  assert.ok(Math.abs(out.ttftMs - 95) < 0.5, String(out.ttftMs));
+  for (let count = 0; count < 300; count++) learnTtft(compiled, state, { ...basis, uncachedTokens: 10_000 }, 80 + 2 * 665, 100);
+  assert.ok(Math.abs(state.prefillRatio - 2) < 0.05, String(state.prefillRatio));
+  predict(out, compiled, state, { ...REQUEST, inputTokens: 0 }, 0, 3_600_000);
+  assert.ok(out.ttftMs < 16, "an hour without a sample forgets the fixed part");
+});
+
 test("a refusal adds at least five seconds to the prediction and fades over ten", () => {
   const { compiled, state } = cloud();
   const out = emptyPrediction();

@@ -92,6 +92,14 @@ export function rampOf(state: BackendState, nowMs: number): number {
   return age >= RAMP_MS ? 1 : RAMP_START + (1 - RAMP_START) * Math.max(0, age / RAMP_MS);
 }
 
+/** How long the fixed part of a time to first token is believed without another sample, ms. */
+const FIXED_TAU_MS = 60_000;
+
+/** The fixed part of the time to first token: network, parsing, the engine's own queue. Fades, so that a bad minute is forgotten. */
+export function fixedOf(state: BackendState, nowMs: number): number {
+  return faded(state.fixedMs, state.fixedAtMs, nowMs, FIXED_TAU_MS);
+}
+
 /** Value of an exponentially fading quantity. */
 export function faded(value: number, sinceMs: number, nowMs: number, tauMs: number): number {
   return value === 0 ? 0 : value * Math.exp((sinceMs - nowMs) / tauMs);
@@ -141,7 +149,7 @@ function predictEngine(
     barrierMs = (KV_BARRIER_MS * full) / (1 - full);
   }
   const ahead = state.prefillTokens + state.peerPrefillTokens;
-  out.ttftMs = state.networkMs + 0.5 * gapMs(backend, state, n, context) + prefillMs * (ahead + uncached) + nextGapMs + barrierMs;
+  out.ttftMs = fixedOf(state, nowMs) + 0.5 * gapMs(backend, state, n, context) + prefillMs * (ahead + uncached) + nextGapMs + barrierMs;
   const rate = faded(state.prefillRate, state.prefillRateAtMs, nowMs, PREFILL_RATE_TAU_MS);
   out.tpotMs = nextGapMs / (1 - Math.min(PREFILL_SHARE_MAX, (prefillMs * rate) / 1_000));
   out.gateMs = out.ttftMs;

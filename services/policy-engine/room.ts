@@ -1,5 +1,5 @@
 import { PACE_LONE_FACTOR } from "./limits.ts";
-import { gapMs, PRIOR, rampOf } from "./predict.ts";
+import { fixedOf, gapMs, PRIOR, rampOf } from "./predict.ts";
 import type { SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -24,15 +24,15 @@ export function hasRoom(
   const { load } = state;
   if (load >= Math.max(1, Math.floor(state.limitValue * ceiling * rampOf(state, nowMs)))) return false;
   if (ceiling >= 1 || load === 0 || !backend.structural) return true;
-  return crowding(backend, state, snapshot.ttftTargets[backend.index]!, snapshot.paceTargets[backend.index]!) <= ceiling;
+  return crowding(backend, state, snapshot.ttftTargets[backend.index]!, snapshot.paceTargets[backend.index]!, nowMs) <= ceiling;
 }
 
 /** How much of its targets an engine has used up for whoever comes next, 1 = all: first token, pace, memory. */
-export function crowding(backend: CompiledBackend, state: BackendState, ttftTargetMs: number, paceTargetMs: number): number {
+export function crowding(backend: CompiledBackend, state: BackendState, ttftTargetMs: number, paceTargetMs: number, nowMs: number): number {
   const context = state.contextTokens + state.peerContextTokens;
   const gap = gapMs(backend, state, state.load + 1, context);
   const prefillMs = state.prefillRatio * backend.scale * PRIOR.prefill * (state.prefillTokens + state.peerPrefillTokens);
-  const first = (state.networkMs + 1.5 * gap + prefillMs) / ttftTargetMs;
+  const first = (fixedOf(state, nowMs) + 1.5 * gap + prefillMs) / ttftTargetMs;
   const pace = gap / Math.max(paceTargetMs, PACE_LONE_FACTOR * gapMs(backend, state, 1, state.meanContext));
   const memory = state.kvCapacityTokens > 0 ? context / state.kvCapacityTokens / KV_FULL : 0;
   return Math.max(first, pace, memory);

@@ -60,7 +60,9 @@ export class BackendState {
   gapLearnedAtMs = Number.NEGATIVE_INFINITY;
   /** Since when every gap has looked like an outlier; Infinity = the last one did not. */
   gapOutliersSinceMs = Number.POSITIVE_INFINITY;
-  networkMs = 0;
+  /** Fixed part of the time to first token, ms, as of `fixedAtMs`; fades. */
+  fixedMs = 0;
+  fixedAtMs = 0;
   /** Uncached prompt tokens dispatched a second, averaged over five seconds, as of `prefillRateAtMs`. */
   prefillRate = 0;
   prefillRateAtMs = 0;

@@ -151,6 +151,8 @@ function priceChecks(config: Config): CheckResult[] {
     const line = known.get(name);
     const fix = `Add prices.overrides for ${name}, or backends.${name}.price.`;
     if (!line) return (config.prices.onUnknown === "reject" ? fail : warn)(`price:${name}`, "no price is known", fix);
-    return line.grade === "fuzzy" ? warn(`price:${name}`, `guessed from ${line.source}`, fix) : ok(`price:${name}`, `${line.grade}, ${line.source}`);
+    return line.grade === "fuzzy"
+      ? warn(`price:${name}`, `guessed from ${line.source}`, fix)
+      : ok(`price:${name}`, `${line.grade}, ${line.source}`);
   });
 }

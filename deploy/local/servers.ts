@@ -1,7 +1,9 @@
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { chownSync, existsSync, mkdirSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { systemClock } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { findServers } from "../servers.ts";
@@ -40,11 +42,15 @@ export async function keepNats(dir: string): Promise<LocalServer> {
   return serverOf(`nats://127.0.0.1:${port}`, child);
 }
 
-/** A PostgreSQL cluster in `dir`, made at the first start. As root it runs as the user `postgres`, since it refuses root. */
-export async function keepPostgres(dir: string): Promise<LocalServer> {
+/**
+ * A PostgreSQL cluster in `dir`, made at the first start. As root it runs as the user `postgres`, since it refuses root; where that user
+ * cannot reach `dir`, the cluster is in the system's folder for temporary files.
+ */
+export async function keepPostgres(wanted: string): Promise<LocalServer> {
   const { postgresBin } = findServers();
   if (!postgresBin) throw new SignalboxError("INTERNAL", "PostgreSQL is not on this machine: npm run setup");
   const identity = serverIdentity();
+  const dir = reachableFolder(wanted, identity);
   const data = join(dir, "data");
   mkdirSync(dir, { recursive: true });
   if (identity) chownSync(dir, identity.uid, identity.gid);
@@ -80,6 +86,13 @@ function serverOf(url: string, child: KeptChild): LocalServer {
     revive: () => child.start(),
     stop: () => child.stop(STOP_MS),
   };
+}
+
+function reachableFolder(dir: string, identity: { readonly uid: number; readonly gid: number } | undefined): string {
+  if (!identity) return dir;
+  mkdirSync(dir, { recursive: true });
+  if (spawnSync("test", ["-x", dir], identity).status === 0) return dir;
+  return join(tmpdir(), `signalbox-postgres-${createHash("sha256").update(resolve(dir)).digest("hex").slice(0, 16)}`);
 }
 
 /** Numeric ids of the user `postgres` when we are root; undefined otherwise. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
@@ -83,6 +83,8 @@ const ENTRIES_WAIT_MS = 30_000;
 /** Starts a gateway on free loopback ports with a data folder of its own. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const dir = mkdtempSync(join(tmpdir(), "signalbox-test-"));
+  // PostgreSQL runs as another user when the tests run as root: it must get through to its own folder.
+  chmodSync(dir, 0o711);
   const parts = options.topology === "embedded" ? await startEmbedded(dir, options) : await startParts(dir, options);
   const call = (path: string, init: RequestInit = {}): Promise<Response> =>
     fetch(`${parts.admin}${path}`, {
@@ -163,7 +165,10 @@ async function startParts(dir: string, options: GatewayOptions): Promise<Parts> 
   const ports = await freePorts(4 * 16);
   const next = (): ProcessPorts => ({ api: ports.pop()!, admin: ports.pop()!, grpc: ports.pop()!, mesh: ports.pop()! });
   const nats = await keepNats(join(dir, "nats"));
-  const postgres = await keepPostgres(join(dir, "postgres"));
+  const postgres = await keepPostgres(join(dir, "postgres")).catch(async (failure: unknown) => {
+    await nats.stop();
+    throw failure;
+  });
   const meshOptions: MeshOptions = {
     config: stringify(withQuickDrain(options.config)),
     dir,
@@ -173,7 +178,11 @@ async function startParts(dir: string, options: GatewayOptions): Promise<Parts> 
     env: { SIGNALBOX_LOG_LEVEL: options.logLevel ?? "warn", ...options.env },
     ...(options.scale ? { scale: options.scale } : {}),
   };
-  const mesh = await startMesh(meshOptions);
+  const mesh = await startMesh(meshOptions).catch(async (failure: unknown) => {
+    await postgres.stop();
+    await nats.stop();
+    throw failure;
+  });
   const ingress = mesh.processes.find(({ role }) => role === "ingress")!.name;
   return {
     api: mesh.url(ingress, "api"),

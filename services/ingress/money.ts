@@ -67,18 +67,23 @@ export function wasDispatched(end: AttemptEnd): boolean {
 }
 
 /**
- * Tokens to book for an ended attempt: what the provider stated, else the adapter's estimate, else our own wherever the
- * provider must have worked (an answer, content, a call cut from our side); a refusal without content costs nothing.
+ * Tokens to book for an ended attempt: what the provider stated; else, wherever it must have worked (an answer, content, a
+ * beginning, a call cut from our side), the adapter's count of the output and our estimate of the prompt. A refusal or a
+ * silence costs nothing.
  */
 export function bookedUsage(end: AttemptEnd, inputTokens: number): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
-  if (stated !== undefined && stated.inputTokens + stated.cacheReadTokens > 0) return { usage: stated, estimated: true };
   const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
   const worked = end.contentSeen || isAnswering || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
-  const output = Math.max(stated?.outputTokens ?? 0, end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
-  return { usage: usageOfTokens(inputTokens, output), estimated: true };
+  const counted = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
+  const prompt = stated.inputTokens + stated.cacheReadTokens + stated.cacheWriteTokens + stated.cacheWrite1hTokens;
+  return {
+    usage: { ...stated, inputTokens: prompt > 0 ? stated.inputTokens : inputTokens, outputTokens: stated.outputTokens || counted },
+    estimated: true,
+  };
 }
 
 /** What an attempt's money was spent for. */

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { type AttemptEnd, AttemptEndSchema, AttemptErrorSchema, UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { GpuShare } from "./gpu-share.ts";
+import { bookedUsage, purposeOf, wasDispatched } from "./money.ts";
+import { withCost } from "./openai/stream.ts";
+
+const PROMPT = 40;
+
+function end(outcome: Outcome, parts: Partial<Omit<AttemptEnd, "$typeName" | "$unknown">> = {}): AttemptEnd {
+  return create(AttemptEndSchema, { outcome, ...parts });
+}
+
+function booked(attempt: AttemptEnd): [number, number, boolean] {
+  const { usage, estimated } = bookedUsage(attempt, PROMPT);
+  return [usage.inputTokens, usage.outputTokens, estimated];
+}
+
+test("what the provider stated is booked as it is, and marked only when it contradicted itself", () => {
+  assert.deepEqual(booked(end(Outcome.OK, { usage: create(UsageSchema, { inputTokens: 3, outputTokens: 4 }), usageKnown: true })), [
+    3,
+    4,
+    false,
+  ]);
+  assert.deepEqual(booked(end(Outcome.OK, { usage: create(UsageSchema, { inputTokens: 3, anomaly: true }), usageKnown: true })), [
+    3,
+    0,
+    true,
+  ]);
+});
+
+test("an answer cut short is booked with the counted output and the estimated prompt", () => {
+  const counted = create(UsageSchema, { outputTokens: 7 });
+  assert.deepEqual(booked(end(Outcome.CANCELED, { usage: counted, contentSeen: true })), [PROMPT, 7, true]);
+  assert.deepEqual(booked(end(Outcome.FAILED, { usage: counted, contentSeen: true })), [PROMPT, 7, true]);
+  assert.deepEqual(booked(end(Outcome.CANCELED, { usage: create(UsageSchema, { inputTokens: 11, outputTokens: 2 }) })), [11, 2, true]);
+  assert.deepEqual(booked(end(Outcome.CANCELED, { usage: create(UsageSchema, { cacheReadTokens: 11, outputTokens: 2 }) })), [0, 2, true]);
+  assert.deepEqual(booked(end(Outcome.DEADLINE)), [PROMPT, 0, true]);
+  assert.deepEqual(booked(end(Outcome.OK, { contentEvents: 3, contentBytes: 20 })), [PROMPT, 5, true]);
+});
+
+test("a refusal and a silence cost nothing, an answer that only began costs its prompt", () => {
+  const failed = (reason: string, httpStatus: number, headersMs: number): AttemptEnd =>
+    end(Outcome.FAILED, { error: create(AttemptErrorSchema, { reason, httpStatus }), headersMs, dispatched: true });
+  assert.deepEqual(booked(failed("UPSTREAM_UNAVAILABLE", 503, 5)), [0, 0, false]);
+  assert.deepEqual(booked(failed("UPSTREAM_TIMEOUT", 0, 0)), [0, 0, false]);
+  assert.deepEqual(booked(failed("UPSTREAM_PROTOCOL", 200, 5)), [PROMPT, 0, true]);
+});
+
+test("only what left for the provider is posted", () => {
+  assert.equal(wasDispatched(end(Outcome.FAILED)), false);
+  assert.equal(wasDispatched(end(Outcome.CANCELED)), false);
+  assert.equal(wasDispatched(end(Outcome.FAILED, { dispatched: true })), true);
+  assert.equal(wasDispatched(end(Outcome.FAILED, { error: create(AttemptErrorSchema, { httpStatus: 500 }) })), true);
+  assert.equal(wasDispatched(end(Outcome.OK)), true);
+});
+
+test("purposes tell bought answers from waste", () => {
+  assert.equal(purposeOf(end(Outcome.OK)), "billed");
+  assert.equal(purposeOf(end(Outcome.HEDGE_LOST)), "waste_hedge");
+  assert.equal(purposeOf(end(Outcome.CANCELED)), "waste_aborted");
+  assert.equal(purposeOf(end(Outcome.DEADLINE)), "waste_aborted");
+  assert.equal(purposeOf(end(Outcome.FAILED)), "waste_retry");
+  assert.equal(purposeOf(end(Outcome.FAILED, { contentSeen: true })), "waste_aborted");
+});
+
+test("GPU time is shared by those in flight and adds up to wall time", () => {
+  const share = new GpuShare();
+  const first = share.start("a", 0);
+  const second = share.start("a", 1_000);
+  // Alone for one second, half of the next two.
+  assert.equal(share.end("a", first, 3_000), 2);
+  assert.equal(share.end("a", second, 4_000), 2);
+  const later = share.start("a", 100_000);
+  assert.equal(share.end("a", later, 100_500), 0.5);
+  assert.equal(share.end("never", 0, 5), 0);
+});
+
+test("the cost is spliced into a usage event, whatever its spacing", () => {
+  const of = (text: string): unknown =>
+    JSON.parse(
+      Buffer.from(withCost(Buffer.from(`data: ${text}\n\n`), 1_500n))
+        .toString()
+        .slice(6),
+    );
+  assert.deepEqual(of('{"a":{"b":1}}'), { a: { b: 1 }, signalbox: { cost_usd: "0.0000015" } });
+  assert.deepEqual(of("{ }"), { signalbox: { cost_usd: "0.0000015" } });
+  assert.deepEqual(of('{"a":1 }'), { a: 1, signalbox: { cost_usd: "0.0000015" } });
+  assert.equal(Buffer.from(withCost(Buffer.from(": nothing\n\n"), 1n)).toString(), ": nothing\n\n");
+});

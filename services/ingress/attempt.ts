@@ -2,6 +2,8 @@ import type { AttemptData, AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_
 import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason, type PolicyPeer } from "#libs/peers/index.ts";
+import type { SignalboxError } from "#libs/errors/index.ts";
+import { internalError } from "./failures.ts";
 import type { Intake } from "./intake.ts";
 import { GAP_SAMPLE_MS } from "./limits.ts";
 import type { AttemptIdentity, Settlement } from "./money.ts";
@@ -16,6 +18,8 @@ export interface AttemptOwner {
   arrived(attempt: Attempt): void;
   /** The end; nothing follows. */
   ended(attempt: Attempt, end: AttemptEnd): void;
+  /** A mistake of ours while one of the above was handled: the request cannot go on. */
+  broke(error: SignalboxError): void;
 }
 
 /** What distinguishes one attempt from the next. */
@@ -100,15 +104,23 @@ export class Attempt implements AttemptSink, AttemptIdentity {
       this.#held.push(data.data);
       this.heldBytes += length;
     }
-    if (data.content) this.#measure(data.contentEvents);
-    this.#owner.arrived(this);
+    try {
+      if (data.content) this.#measure(data.contentEvents);
+      this.#owner.arrived(this);
+    } catch (cause) {
+      this.#owner.broke(internalError(cause));
+    }
   }
 
   end(end: AttemptEnd): void {
     if (this.result !== undefined) return;
     this.result = end;
     this.endedMs = this.#clock.monotonicMs();
-    this.#owner.ended(this, end);
+    try {
+      this.#owner.ended(this, end);
+    } catch (cause) {
+      this.#owner.broke(internalError(cause));
+    }
   }
 
   /** The next held piece, or undefined. Its bytes still count against the window until {@link consumed}. */

@@ -2,6 +2,7 @@ import type { DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { DecideTicket } from "#libs/peers/index.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
+import { internalError } from "./failures.ts";
 import { decideByFallback } from "./fallback.ts";
 import type { Intake } from "./intake.ts";
 import { requestDoneReport } from "./reports.ts";
@@ -9,7 +10,8 @@ import { requestDoneReport } from "./reports.ts";
 /** What becomes of a question to the policy engine: exactly one of both, unless it is withdrawn. */
 export interface DeciderOwner {
   decided(decision: Decision): void;
-  undecided(error: SignalboxError): void;
+  /** The request cannot go on. */
+  broke(error: SignalboxError): void;
 }
 
 /** Asks the policy engine for one request, and its pushed fallback where no engine answers (decision 9). One question at a time. */
@@ -39,7 +41,7 @@ export class Decider {
     const { decision } = ticket;
     if (!(decision instanceof Promise)) return this.#owner.decided(decision);
     this.#ticket = ticket;
-    decision.then(
+    const asked = decision.then(
       (value) => {
         // A decision that comes after the withdrawal reserved something: give it back.
         if (!this.#take(ticket)) this.#deps.policy.report(requestDoneReport(decide.decisionId));
@@ -49,6 +51,8 @@ export class Decider {
         if (this.#take(ticket)) this.#failed(error, request);
       },
     );
+    // A mistake of ours while a decision is taken up ends this request, not the process.
+    asked.catch((cause: unknown) => this.#owner.broke(internalError(cause)));
   }
 
   /** Takes the question back; no answer will be handed on. */
@@ -65,12 +69,12 @@ export class Decider {
 
   #failed(error: unknown, request: DecideRequest): void {
     const { fallback } = this.#deps.policy;
-    if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#owner.undecided(error);
+    if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#owner.broke(error);
     if (fallback !== undefined) return this.#owner.decided(decideByFallback(request, fallback));
     this.#deps.logger.warn(
       { err: error, request_id: this.#intake.requestId },
       "no policy engine answers and no fallback was ever received",
     );
-    this.#owner.undecided(new SignalboxError("NO_BACKEND", "No policy engine answers, and none has sent a fallback yet."));
+    this.#owner.broke(new SignalboxError("NO_BACKEND", "No policy engine answers, and none has sent a fallback yet."));
   }
 }

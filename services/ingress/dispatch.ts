@@ -139,7 +139,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#decider.ask(exclude, this.#deadline.remainingMs(this.#now()));
   }
 
-  undecided(error: SignalboxError): void {
+  broke(error: SignalboxError): void {
     this.#fail(this.#failure?.error ?? error);
   }
 

@@ -1,6 +1,7 @@
 import type { Timer } from "#libs/clock/index.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import { Exchange } from "./dispatch.ts";
+import { internalError } from "./failures.ts";
 import type { Intake } from "./intake.ts";
 import { WHEEL_TICK_MS } from "./limits.ts";
 import type { Reply } from "./reply.ts";
@@ -20,7 +21,7 @@ export class Dispatcher {
   start(): void {
     this.#timer = this.#deps.clock.every(WHEEL_TICK_MS, () => {
       const nowMs = this.#deps.clock.monotonicMs();
-      for (const exchange of this.#live) exchange.tick(nowMs);
+      for (const exchange of this.#live) this.#tick(exchange, nowMs);
     });
   }
 
@@ -51,6 +52,15 @@ export class Dispatcher {
   /** Ends every request with an explicit error. */
   shutDown(): void {
     for (const exchange of this.#live) exchange.shutDown();
+  }
+
+  /** A mistake in one request must not stop the wheel for the others. */
+  #tick(exchange: Exchange, nowMs: number): void {
+    try {
+      exchange.tick(nowMs);
+    } catch (cause) {
+      exchange.broke(internalError(cause));
+    }
   }
 
   #closed(exchange: Exchange): void {

@@ -269,6 +269,24 @@ test("without an engine the pushed fallback decides, filtered by capability, and
   assert.equal((await postChat(ingress, chatBody())).status, 503);
 });
 
+test("a mistake of ours ends one request with 500 and leaves the process serving", async () => {
+  const append = ingress.outbox.append.bind(ingress.outbox);
+  ingress.adapters.answers("alpha", ["fine"]);
+  ingress.outbox.append = (record) => {
+    if (record.kind === 2) throw new Error("a bug");
+    append(record);
+  };
+  try {
+    const response = await postChat(ingress, chatBody());
+    assert.equal(response.status, 500);
+    const { error } = await errorOf(response);
+    assert.deepEqual([error.code, error.message.includes("bug")], ["internal_error", false]);
+  } finally {
+    ingress.outbox.append = append;
+  }
+  assert.equal((await postChat(ingress, chatBody())).status, 200);
+});
+
 test("nothing reaches the client before the intent is durable", async () => {
   ingress.outbox.holdsAnswers = true;
   ingress.adapters.answers("alpha", ["now"]);

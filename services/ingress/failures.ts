@@ -88,6 +88,11 @@ export function interruption(end: AttemptEnd, candidate: Candidate): SignalboxEr
     : new SignalboxError("STREAM_INTERRUPTED", `The backend '${candidate.backend}' broke off before the answer was complete.`);
 }
 
+/** A mistake of ours; the cause is for the log only. */
+export function internalError(cause: unknown): SignalboxError {
+  return new SignalboxError("INTERNAL", "Something went wrong inside the gateway.", { cause });
+}
+
 /** The outbox takes nothing new, or lost an intent: nothing may be sent that cannot be accounted for. */
 export function ledgerUnavailable(): SignalboxError {
   return new SignalboxError("NO_BACKEND", "The request cannot be accounted for at the moment.", { code: "ledger_unavailable" });

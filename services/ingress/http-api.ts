@@ -7,6 +7,7 @@ import type { Caller } from "./auth.ts";
 import { type BodyMemory, readBody, refusedBySize } from "./body.ts";
 import type { Exchange } from "./dispatch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { internalError } from "./failures.ts";
 import { HttpReply } from "./http-reply.ts";
 import type { HttpServer } from "./http-server.ts";
 import type { IdempotencyStore, LeadReply } from "./idempotency.ts";
@@ -187,7 +188,7 @@ export class HttpApi {
   #errorOf(cause: unknown, arrival: Arrival): SignalboxError {
     if (cause instanceof SignalboxError) return cause;
     this.#deps.logger.error({ err: cause, request_id: arrival.requestId }, "a request failed inside the gateway");
-    return new SignalboxError("INTERNAL", "Something went wrong inside the gateway.", { cause });
+    return internalError(cause);
   }
 }
 

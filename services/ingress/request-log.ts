@@ -67,6 +67,7 @@ export class RequestLog {
         estimated: attempt.settlement?.estimated || undefined,
       })),
     };
+    if (summary.error?.reason === "INTERNAL") fields["err"] = summary.error.cause;
     if (this.#skipped > 0) fields["lines_skipped"] = this.#skipped;
     this.#skipped = 0;
     this.#logger.info(fields, "request");

@@ -15,8 +15,8 @@ const SLOW_FACTOR = 0.9;
 /** The limit falls at most once in this long, ms: one burst of refusals is one piece of news. */
 const FALL_INTERVAL_MS = 1_000;
 
-/** Share of the limit that must have been in use before it may grow: an idle backend teaches nothing. */
-const GROW_UTILISATION = 0.8;
+/** Share of the limit that must have been in use before it may grow: an idle backend teaches nothing, and batch work alone uses no more. */
+const GROW_UTILISATION = 0.5;
 
 /** Weight of a new gap sample in the average. */
 const GAP_WEIGHT = 0.2;

@@ -189,13 +189,16 @@ test("engines add up each other's loads, ignore what is old, and forget who fall
   here.receive(first, 70);
   here.receive(here.outgoing(70)!, 80);
   here.receive(new Uint8Array([255, 1, 2]), 80);
-  here.refresh(100);
+  here.refresh(100, true);
   assert.equal(mine.backends[0]!.peerInFlight, 9);
   assert.equal(mine.backends[0]!.load, 9);
   assert.equal(mine.backends[0]!.decodeRatio, 3, "a cold engine starts warm");
-  here.refresh(4_060);
+  assert.equal(mine.loadsStale, false);
+  here.refresh(100, false);
+  assert.equal(mine.loadsStale, true, "cut off from the others");
+  here.refresh(4_060, true);
   assert.equal(mine.backends[0]!.peerInFlight, Math.round(9 * Math.exp(-2)));
-  here.refresh(10_100);
+  here.refresh(10_100, true);
   assert.equal(mine.backends[0]!.peerInFlight, 0);
   assert.equal(here.peers, 0);
 });
@@ -208,7 +211,7 @@ test("two engines that hold a breaker open convince a third", () => {
     const state = new EngineState(snapshot, 0);
     for (let count = 0; count < 5; count++) state.backends[0]!.breaker.on({ kind: "failure" }, 0, new SeededRandom(1));
     here.receive(new LoadExchange(name, 1, state).outgoing(10)!, 10);
-    here.refresh(10);
+    here.refresh(10, true);
     assert.equal(mine.backends[0]!.peerBreakersOpen, name === "two" ? 1 : 2);
   }
 });

@@ -138,6 +138,7 @@ test("a hundred thousand random cases break no hard constraint, and each decisio
     const snapshot = drawer.snapshot();
     const state = new EngineState(snapshot, 0);
     for (const each of state.backends) drawer.disturb(each);
+    state.loadsStale = drawer.chance(0.3);
     const configured = Array.from(snapshot.models.get("m")!.candidates, (index) => snapshot.backends[index]!.name);
     for (let count = 0; count < REQUESTS_PER_WORLD; count++) {
       const asked = drawer.request(snapshot);

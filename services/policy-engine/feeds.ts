@@ -80,7 +80,7 @@ export class Feeds {
     const nowMs = clock.monotonicMs();
     const outgoing = this.#loads.outgoing(nowMs);
     if (outgoing !== undefined) bus.publish(subjectOf(SUBJECTS.loadPublished, engineId), outgoing);
-    if (this.#loads.peers > 0) this.#loads.refresh(nowMs);
+    if (this.#loads.peers > 0 || this.#core.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
   }
 
   async #poll(): Promise<void> {

@@ -26,6 +26,9 @@ const TRIAL_PATIENCE_MS: Readonly<Record<SchedulingClass, number>> = { system: 0
 /** With every breaker open, one that has been open this long may be tried whatever its time: an outage must not outlive its cause, ms. */
 const LAST_RESORT_AFTER_MS = 3_000;
 
+/** Share of the prompt that a prefix's holder must hold to be compared in any case. */
+export const HOLDER_SHARE = 0.1;
+
 /** In-flight quota of a backend with too few observations. */
 const UNCERTAIN_IN_FLIGHT = 2;
 
@@ -90,6 +93,8 @@ export class Judge {
     judgement.step = "chosen";
     this.#price(resolved, state);
     this.table.outputTokens = outputTokens(resolved, lengths.p50);
+    this.table.sampled = state.loadsStale;
+    this.table.holder = state.loadsStale ? this.#holder(resolved) : -1;
     judgement.ordered = pick(this.table, weights, options.seed, options.live);
     return judgement;
   }
@@ -236,6 +241,19 @@ export class Judge {
       }
     }
     return left === 0;
+  }
+
+  /** The candidate with the most of the prompt in its cache, if that is worth anything. */
+  #holder(resolved: Resolved): number {
+    let best = -1;
+    let saved = HOLDER_SHARE * resolved.inputTokens;
+    for (let at = 0; at < this.table.count; at++) {
+      const cached = resolved.inputTokens - this.predictions[at]!.uncachedTokens;
+      if (this.out[at] !== OUT.none || cached < saved || cached === 0) continue;
+      best = at;
+      saved = cached + 1;
+    }
+    return best;
   }
 
   /** Marginal costs, in whole nano-USD so that a record gives them back exactly. */

@@ -78,8 +78,9 @@ export class LoadExchange {
     }
   }
 
-  /** Sums the others' loads into the state. */
-  refresh(nowMs: number): void {
+  /** Sums the others' loads into the state. `connected`: whether their messages can arrive at all. */
+  refresh(nowMs: number, connected: boolean): void {
+    let stale = !connected && this.#peers.size > 0;
     for (const state of this.#state.backends) {
       state.peerInFlight = 0;
       state.peerPrefillTokens = 0;
@@ -92,9 +93,11 @@ export class LoadExchange {
         this.#peers.delete(engine);
         continue;
       }
+      if (ageMs > FADE_AFTER_MS) stale = true;
       const weight = ageMs <= FADE_AFTER_MS ? 1 : Math.exp(-ageMs / FADE_AFTER_MS);
       for (const load of message.backends) this.#add(load, weight);
     }
+    this.#state.loadsStale = stale;
     for (const state of this.#state.backends) state.peerInFlight = Math.round(state.peerInFlight);
   }
 

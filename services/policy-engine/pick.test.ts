@@ -92,3 +92,22 @@ test("a little-known candidate with its quota in flight waits behind the known, 
   assert.deepEqual(order(tableOf({ standing: STANDING.uncertain, score: 1 }, { score: 5_000 })), [1, 0]);
   assert.deepEqual(order(tableOf({ standing: STANDING.uncertain, score: 1 }, { standing: STANDING.uncertain, score: 5_000 })), [0, 1]);
 });
+
+test("blind to other engines, the better of two drawn candidates is taken, and the prefix's holder if better still", () => {
+  const scores = [100, 200, 300, 400, 500, 600].map((score) => ({ score }));
+  const firsts = new Map<number, number>();
+  for (let seed = 0; seed < 6_000; seed++) {
+    const table = tableOf(...scores);
+    table.sampled = true;
+    const first = order(table, seed)[0]!;
+    firsts.set(first, (firsts.get(first) ?? 0) + 1);
+  }
+  assert.equal(firsts.size, 6, "even the worst is drawn with itself now and then");
+  assert.ok(firsts.get(0)! > 1_650 && firsts.get(0)! < 2_020, `11 of 36: ${firsts.get(0)}`);
+  for (let seed = 0; seed < 500; seed++) {
+    const table = tableOf(...scores);
+    table.sampled = true;
+    table.holder = 2;
+    assert.ok(order(table, seed)[0]! <= 2);
+  }
+});

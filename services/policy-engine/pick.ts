@@ -42,6 +42,10 @@ export interface PickTable {
   tpotMs: Float64Array;
   scoreMs: Float64Array;
   marginalNano: Float64Array;
+  /** True when the loads of other engines are not known: then two candidates are drawn instead of all being compared. */
+  sampled: boolean;
+  /** The candidate that holds the most of the prompt, worth comparing in any case; -1 = none. */
+  holder: number;
   /** Expected output tokens, for what lateness adds up to. */
   outputTokens: number;
   /** Written by `pick`: indices, best first, without those that are out. */
@@ -61,6 +65,8 @@ export function createTable(size: number): PickTable {
     tpotMs: new Float64Array(size),
     scoreMs: new Float64Array(size),
     marginalNano: new Float64Array(size),
+    sampled: false,
+    holder: -1,
     outputTokens: 0,
     order: new Int32Array(size),
     feasible: new Uint8Array(size),
@@ -171,10 +177,22 @@ function promoteByChance(table: PickTable, count: number, seed: number, explore:
       if (table.standing[order[place]!] === STANDING.fresh) return moveToFront(order, place);
     }
   }
+  if (table.sampled) return moveToFront(order, sampledPlace(table, count, seed));
   const bound = Math.max(TIE_FLOOR_MS, key[order[0]!]! * NEAR_TIE);
   let ties = 1;
   while (ties < count && group[order[ties]!] === GROUP.band && key[order[ties]!]! <= bound) ties++;
   if (ties > 1) moveToFront(order, Math.floor(chance(seed, 3) * ties));
+}
+
+/** The better of two of the band drawn by chance and the prefix's holder: engines blind to each other must not all take the best. */
+function sampledPlace(table: PickTable, count: number, seed: number): number {
+  let band = 0;
+  let holder = count;
+  while (band < count && table.group[table.order[band]!] === GROUP.band) {
+    if (table.order[band] === table.holder) holder = band;
+    band++;
+  }
+  return Math.min(Math.floor(chance(seed, 5) * band), Math.floor(chance(seed, 6) * band), holder);
 }
 
 function moveToFront(order: Int32Array, from: number): void {

@@ -1,6 +1,6 @@
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
-import { recordedWeights } from "./judge.ts";
-import { createTable, pick, STANDING, STANDING_WORDS } from "./pick.ts";
+import { HOLDER_SHARE, recordedWeights } from "./judge.ts";
+import { createTable, pick, STANDING_WORDS } from "./pick.ts";
 import { CLASS_NUMBER, type SchedulingClass } from "./resolve.ts";
 
 /**
@@ -16,6 +16,7 @@ export function replay(record: DecisionRecord, configured: readonly string[], ex
   const names = configured.filter((name) => byName.has(name));
   const table = createTable(names.length);
   table.count = names.length;
+  let mostSaved = HOLDER_SHARE * (record.request?.inputTokens ?? 0);
   for (const [at, name] of names.entries()) {
     const candidate = byName.get(name)!;
     table.standing[at] = STANDING_WORDS.indexOf(candidate.standing as (typeof STANDING_WORDS)[number]);
@@ -24,7 +25,12 @@ export function replay(record: DecisionRecord, configured: readonly string[], ex
     table.scoreMs[at] = candidate.score;
     table.marginalNano[at] = Number(candidate.marginalNanoUsd);
     table.outputTokens = candidate.terms["output"] ?? 0;
-    if (table.standing[at] === 255) table.standing[at] = STANDING.out;
+    if (candidate.terms["sampled"] === 1) table.sampled = true;
+    const saved = candidate.terms["saved"] ?? 0;
+    if (table.sampled && saved > 0 && saved >= mostSaved) {
+      table.holder = at;
+      mostSaved = saved + 1;
+    }
   }
   const weights = recordedWeights(classOf(decision.requestClass), decision.ttftTargetMs, decision.tpotTargetMs);
   const count = pick(table, weights, decision.seed, explore);

@@ -22,7 +22,7 @@ export function hasRoom(
 ): boolean {
   const ceiling = className === "system" || lifted ? 1 : snapshot.config.classes[className].ceiling;
   const { load } = state;
-  if (load >= Math.max(1, Math.floor(state.limitValue * ceiling * rampOf(state, nowMs)))) return false;
+  if (load >= Math.max(1, Math.round(state.limitValue * ceiling * rampOf(state, nowMs)))) return false;
   if (ceiling >= 1 || load === 0 || !backend.structural) return true;
   return crowding(backend, state, snapshot.ttftTargets[backend.index]!, snapshot.paceTargets[backend.index]!, nowMs) <= ceiling;
 }

@@ -122,6 +122,8 @@ function limitOf(config: BackendConfig, structural: boolean): ConcurrencyLimit {
 export class EngineState {
   backends: readonly BackendState[] = [];
   readonly lengths = new OutputLengths();
+  /** Whether there are other engines whose loads are not known now. */
+  loadsStale = false;
   readonly hedges = new HedgeBudget();
   readonly #byName = new Map<string, BackendState>();
 

@@ -35,7 +35,7 @@ function measure(count: number): number {
   const asked = Array.from({ length: BATCH }, () => request("chat"));
   const run = (rounds: number): void => {
     for (let round = 0; round < rounds; round++) {
-      for (let index = 0; index < BATCH; index++) core.decide(holder, { ...asked[index]!, decisionId: `d-${round}-${index}` });
+      for (let index = 0; index < BATCH; index++) core.decide(holder, asked[index]!);
       core.release(holder);
       clock.advance(1);
     }

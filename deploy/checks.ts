@@ -4,7 +4,7 @@ import { connect as connectTls } from "node:tls";
 import type { CheckOptions, CheckResult } from "#cli/index.ts";
 import { systemClock, systemRandom } from "#libs/clock/index.ts";
 import { createNatsBus } from "#libs/bus/index.ts";
-import { formatProblem, loadConfigFile, type Config, type Secret } from "#libs/config/index.ts";
+import { formatProblem, isLoopback, loadConfigFile, type Config, type Secret } from "#libs/config/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { buildPriceBook } from "#services/cost-ledger/index.ts";
 
@@ -142,6 +142,12 @@ async function postgresCheck(config: Config): Promise<CheckResult[]> {
   } finally {
     await client.end().catch(() => {});
   }
+}
+
+function exposureChecks({ mesh }: Config): CheckResult[] {
+  if (isLoopback(mesh.listen.host) || mesh.tls) return [];
+  const detail = `mesh.listen is ${mesh.listen.host}:${mesh.listen.port} in plain text: whoever reaches it can read prompts and make keys`;
+  return [warn("mesh-tls", detail, "Give mesh.tls (ca, cert, key), or keep the port inside a network policy.")];
 }
 
 function priceChecks(config: Config): CheckResult[] {

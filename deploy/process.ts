@@ -11,6 +11,7 @@ import { adminToken, openDataDir } from "./data-dir.ts";
 import { MODULES, type LoadedModule } from "./modules.ts";
 import type { NearHosts } from "./near.ts";
 import type { ReloadableConfig } from "./reload.ts";
+import { adminOnly, publicServices } from "./rpc-guard.ts";
 import { ROLES, type RoleChoice } from "./roles.ts";
 import { createTracing } from "./telemetry.ts";
 import { meshTls } from "./tls.ts";
@@ -87,7 +88,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       ? createPublicRpcServer({
           ...context,
           listen: source.current.server.grpc.listen,
-          services,
+          services: publicServices(services),
+          authorize: adminOnly(adminToken(context.dataDir)),
           reflection: options.dev === true || source.current.server.grpc.reflection,
           health: () => checks().every((check) => check.status().state !== "failed"),
         })

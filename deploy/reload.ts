@@ -8,6 +8,7 @@ import {
   type LoadResult,
   type PortOverrides,
 } from "#libs/config/index.ts";
+import { checkRule } from "#services/policy-engine/index.ts";
 
 /** What a reload did: the new version, or why the old configuration stays. */
 export type ReloadResult = { readonly configVersion: string } | { readonly diagnostics: readonly string[] };
@@ -24,7 +25,7 @@ export type ConfigOutcome = { readonly config: ReloadableConfig; readonly proble
 
 /** Opens a configuration file. What the command line says of ports and the data folder wins over the file, at reloads too. */
 export function openConfigFile(path: string, dataDir: string, ports: PortOverrides): ConfigOutcome {
-  const load = (): LoadResult => loadConfigFile(path, { dataDir });
+  const load = (): LoadResult => loadConfigFile(path, { dataDir, checkRule });
   const first = load();
   if (first.problems) return { problems: first.problems.map(formatProblem) };
   const source = createConfigSource(withPorts(first.config, ports));

@@ -69,14 +69,14 @@ export const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   yaml: ["libs/config", "deploy"],
   zod: ["libs/config"],
   commander: ["cli"],
-  "cli-progress": ["cli", "bench"],
+  "cli-progress": ["cli", "bench", "evaluation"],
   "@pydantic/genai-prices": ["services/cost-ledger/price-book"],
   "@bufbuild/cel": ["services/policy-engine"],
 };
 
 /** Built-in modules with one owner (house rules, section 2). */
 export const BUILTIN_OWNERS: Readonly<Record<string, readonly string[]>> = {
-  "node:fs": ["libs/config", "libs/outbox", "services/cost-ledger", "cli", "deploy", "bench"],
+  "node:fs": ["libs/config", "libs/outbox", "services/cost-ledger", "cli", "deploy", "bench", "evaluation"],
   "node:fs/promises": ["libs/config", "libs/outbox", "services/cost-ledger", "cli", "deploy", "bench"],
   "node:sqlite": ["services/cost-ledger"],
   "node:child_process": ["deploy", "bench", "cli"],
@@ -88,7 +88,7 @@ export const CALL_OWNERS: readonly { readonly call: RegExp; readonly name: strin
   { call: /\bperformance\.now\(/, name: "performance.now", rooms: ["libs/clock", "bench"] },
   { call: /\bMath\.random\(/, name: "Math.random", rooms: ["libs/clock"] },
   { call: /(?<![.\w])set(?:Timeout|Interval)\(/, name: "setTimeout/setInterval", rooms: ["libs/clock", "bench", "deploy/signals.ts"] },
-  { call: /\bprocess\.env\b/, name: "process.env", rooms: ["libs/config", "deploy", "cli", "bench"] },
+  { call: /\bprocess\.env\b/, name: "process.env", rooms: ["libs/config", "deploy", "cli", "bench", "evaluation"] },
   { call: /\beval\(|\bnew Function\(/, name: "eval", rooms: [] },
   { call: /(?<![.\w])fetch\(/, name: "fetch", rooms: ["cli", "bench", "deploy"] },
 ];

@@ -117,6 +117,26 @@ test("one minute of quiet takes one doubling back", () => {
   assert.ok(state.kind === "open" && state.untilMs - state.sinceMs <= 5_000);
 });
 
+test("a backend that flaps every five seconds changes its state at most four times a minute", () => {
+  for (let seed = 0; seed < 50; seed++) {
+    const random = new SeededRandom(seed);
+    const breaker = new CircuitBreaker(OPTIONS, 0);
+    let changes = 0;
+    let failures = 0;
+    for (let nowMs = 0; nowMs < 300_000; nowMs += 50) {
+      const admitted = breaker.admit(nowMs);
+      if (admitted === undefined) continue;
+      const isUp = Math.floor(nowMs / 5_000) % 2 === 1;
+      if (!isUp) failures++;
+      const transition = breaker.on(isUp ? SUCCESS : FAILURE, nowMs, random, admitted === "trial");
+      if (transition?.to === "open" && transition.from === "closed") changes++;
+      if (transition?.to === "closed") changes++;
+    }
+    assert.ok(changes / 5 <= 4, `seed ${seed}: ${changes} in five minutes`);
+    assert.ok(failures <= 60, `seed ${seed}: ${failures} failures`);
+  }
+});
+
 /** The same rules written the slow way: a list of all events, looked over at each step. */
 class Model {
   kind: "closed" | "open" | "half_open" = "closed";

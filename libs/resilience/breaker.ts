@@ -65,7 +65,8 @@ const JITTER = 0.1;
 
 /**
  * An open time is never longer than this share of the outage so far, or this, ms: a minute's outage must not cost another
- * minute, while a backend that is gone for an hour is asked every few minutes.
+ * minute, while a backend that is gone for an hour is asked every few minutes. The floor doubles each time it closed in vain:
+ * a flapping backend is not to change its state several times a minute.
  */
 const OUTAGE_SHARE = 0.25;
 const OUTAGE_FLOOR_MS = 15_000;
@@ -86,6 +87,7 @@ export class CircuitBreaker {
   #openings = 0;
   #forgivenAtMs: number;
   #outageSinceMs = 0;
+  #flaps = 0;
   #state: BreakerState;
 
   constructor(options: BreakerOptions, nowMs: number) {
@@ -195,8 +197,12 @@ export class CircuitBreaker {
 
   #open(cause: "consecutive" | "success_rate" | "trial", nowMs: number, random: Random, retryAfterMs: number): void {
     const { openMs, maxOpenMs } = this.#options;
-    if (this.#openings === 0) this.#outageSinceMs = nowMs;
-    const capMs = Math.min(maxOpenMs, Math.max(OUTAGE_FLOOR_MS, OUTAGE_SHARE * (nowMs - this.#outageSinceMs)));
+    if (this.#openings === 0) {
+      this.#outageSinceMs = nowMs;
+      this.#flaps = 0;
+    }
+    const floorMs = OUTAGE_FLOOR_MS * 2 ** Math.min(this.#flaps, MAX_DOUBLINGS);
+    const capMs = Math.min(maxOpenMs, Math.max(floorMs, OUTAGE_SHARE * (nowMs - this.#outageSinceMs)));
     const plannedMs = Math.min(capMs, openMs * 2 ** Math.min(this.#openings, MAX_DOUBLINGS));
     const waitMs = Math.max(plannedMs * (1 - JITTER * random.next()), Math.min(retryAfterMs, maxOpenMs));
     this.#openings += 1;
@@ -207,6 +213,7 @@ export class CircuitBreaker {
     this.#good.fill(0);
     this.#bad.fill(0);
     this.#failuresInARow = 0;
+    this.#flaps += 1;
     this.#forgivenAtMs = nowMs;
     this.#state = { kind: "closed", sinceMs: nowMs };
   }

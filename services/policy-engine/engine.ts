@@ -71,6 +71,7 @@ export class Engine {
       return decided({ request, decision, excluded, terms: NO_TERMS, decidedAtMs: now.wallMs }, undefined);
     }
     const candidates = allowedCandidates(context, options.explain ? Number.POSITIVE_INFINITY : decision.maxAttempts);
+    if (candidates.length === 1 && candidates[0]!.standing === "trial") decision.maxAttempts = 1;
     decision.result = { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates } };
     if (options.explain) decision.excluded = excluded;
     const evidence = { request, decision, excluded, terms: termsOf(context, candidates.length), decidedAtMs: now.wallMs };

@@ -23,8 +23,8 @@ const LATE_NANO: Readonly<Record<SchedulingClass, number>> = { system: 5e5, inte
 /** How long a half-open backend waits for a request of a more patient class before this class is its trial, ms. */
 const TRIAL_PATIENCE_MS: Readonly<Record<SchedulingClass, number>> = { system: 0, batch: 0, standard: 1_000, interactive: 2_500 };
 
-/** With every breaker open, one that has been open this long may be tried whatever its time: an outage must not outlive its cause, ms. */
-const LAST_RESORT_AFTER_MS = 3_000;
+/** With every breaker open, one request in this long is tried all the same, ms: an outage must not outlive its cause. */
+const LAST_RESORT_EVERY_MS = 3_000;
 
 /** Share of the prompt that a prefix's holder must hold to be compared in any case. */
 export const HOLDER_SHARE = 0.1;
@@ -180,14 +180,20 @@ export class Judge {
     return left;
   }
 
-  /** Every breaker is open: the one open longest, if long enough, takes this request as its trial. Returns whether there is one. */
+  /**
+   * Every breaker is open: once in a while a fresh request becomes the trial of the one open longest, whatever its time. A request
+   * that has failed already does not, nor any while another trial runs. Returns whether there is a candidate.
+   */
   #lastResort(resolved: Resolved, state: EngineState, nowMs: number): boolean {
+    if (resolved.request.exclude.length > 0) return false;
     let best = -1;
-    let bestSinceMs = nowMs - LAST_RESORT_AFTER_MS;
+    let bestSinceMs = Number.POSITIVE_INFINITY;
     for (let at = 0; at < this.table.count; at++) {
+      if (this.out[at] === OUT.trial) return false;
       if (this.out[at] !== OUT.breaker) continue;
       const breaker = state.backends[resolved.model.candidates[at]!]!.breaker.state(nowMs);
-      if (breaker.kind !== "open" || breaker.sinceMs > bestSinceMs) continue;
+      if (nowMs - breaker.sinceMs < LAST_RESORT_EVERY_MS) return false;
+      if (breaker.sinceMs >= bestSinceMs) continue;
       best = at;
       bestSinceMs = breaker.sinceMs;
     }

@@ -69,10 +69,15 @@ test("with every backend broken the answer is NO_BACKEND at once with a reason e
     decision.excluded.map((candidate) => candidate.excluded?.requirement),
     ["health", "health"],
   );
-  for (let second = 0; second < 30; second++) {
-    await scene.clock.advanceAsync(1_000);
-    serve(scene, request("chat"), () => failed("UPSTREAM_UNAVAILABLE"));
+  let trials = 0;
+  for (let tenth = 0; tenth < 300; tenth++) {
+    await scene.clock.advanceAsync(100);
+    const tried = serve(scene, request("chat"), () => failed("UPSTREAM_UNAVAILABLE")).decision;
+    if (tried.result.case !== "allow") continue;
+    assert.equal(tried.maxAttempts, 1, "a last trial is not followed by another in the same request");
+    trials++;
   }
+  assert.ok(trials <= 12, `${trials} of 300 were trials`);
   let backMs = 0;
   while (serve(scene).decision.result.case === "deny") {
     backMs += 100;

@@ -1,10 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  AttemptsCompletedSchema,
-  EntriesCommittedSchema,
-  EntriesRecordedSchema,
-  type EntriesRecorded,
-} from "#gen/signalbox/events/v1/events_pb.ts";
+import { EntriesCommittedSchema, EntriesRecordedSchema, type EntriesRecorded } from "#gen/signalbox/events/v1/events_pb.ts";
 import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { BusMessage, EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
@@ -12,14 +7,14 @@ import type { Clock } from "#libs/clock/index.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { priceRecord, type CheckedRecord } from "./entries/index.ts";
-import { Outcomes, realRecord } from "./outcomes.ts";
+import { type Correction, Outcomes, realRecord } from "./outcomes.ts";
 import type { PricePublisher } from "./price-publisher.ts";
 import type { LedgerStore } from "./store.ts";
 
 /** Name of the durable consumer: one over all replicas. */
 const DURABLE = "cost-ledger";
-/** After a transaction the next one gathers this long, ms: a commit costs as much for one entry as for a hundred. */
-const GATHER_MS = 25;
+/** After a transaction the next one gathers this long, ms: a commit costs as much for one entry as for a hundred, and nobody waits for it. */
+const GATHER_MS = 200;
 /** Records of one transaction: a batch of messages beyond it takes several. */
 const TRANSACTION_MAX_RECORDS = 2_000;
 
@@ -135,16 +130,14 @@ export class Consumer {
   }
 
   #onCompleted(payload: Uint8Array): void {
-    for (const attempt of fromBinary(AttemptsCompletedSchema, payload).attempts) {
-      const estimate = this.#outcomes.completed(attempt);
-      if (estimate === undefined) continue;
+    for (const { estimate, attempt } of this.#outcomes.arrived(payload)) {
       this.#replace(estimate, attempt).catch((error: unknown) => {
         this.#deps.logger.warn({ error: String(error), attempt_id: estimate.attemptId }, "an estimate could not be replaced");
       });
     }
   }
 
-  async #replace(estimate: AttemptRecord, attempt: Parameters<Outcomes["completed"]>[0]): Promise<void> {
+  async #replace(estimate: AttemptRecord, attempt: Correction["attempt"]): Promise<void> {
     const index = await this.#deps.prices.versioned(estimate.priceVersion);
     if (index) await this.#bookRecords([realRecord(estimate, attempt, index)]);
   }

@@ -23,13 +23,19 @@ export class PrefixStore {
 
   /** Notes that these blocks were just used. */
   touch(blocks: readonly number[]): void {
-    for (const block of blocks) {
-      this.#blocks.delete(block);
-      this.#blocks.set(block, true);
-    }
-    for (const block of this.#blocks.keys()) {
-      if (this.#blocks.size <= this.#capacity) break;
-      this.#blocks.delete(block);
-    }
+    touchBlocks(this.#blocks, blocks, this.#capacity);
+  }
+}
+
+/** Moves blocks to the young end of a map held to `most` entries: a prompt's tail ages before its head, without which it is worth nothing. */
+export function touchBlocks(held: Map<number, true>, blocks: readonly number[], most: number): void {
+  for (let at = blocks.length - 1; at >= 0; at--) {
+    const block = blocks[at]!;
+    held.delete(block);
+    held.set(block, true);
+  }
+  for (const block of held.keys()) {
+    if (held.size <= most) break;
+    held.delete(block);
   }
 }

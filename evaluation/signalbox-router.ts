@@ -1,22 +1,14 @@
-import { create } from "@bufbuild/protobuf";
-import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import {
-  type AttemptReport,
-  AttemptReportSchema,
-  DecideRequestSchema,
-  Operation,
-  Outcome,
-  RequestClass,
-} from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { PriceBookSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
-import { createMemoryBus, type EventBus } from "#libs/bus/index.ts";
-import type { Random } from "#libs/clock/index.ts";
-import { createConfigSource, loadConfig } from "#libs/config/index.ts";
-import type { ControlPeer, LedgerPeer, PolicySession } from "#libs/peers/index.ts";
-import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
-import { createPolicyEngine, type PolicyEngineHost } from "#services/policy-engine/index.ts";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { AttemptsCompletedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
+import { type AttemptEnded, DecideRequestSchema, Operation, Outcome, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type EventBus, SUBJECTS } from "#libs/bus/index.ts";
+import type { Clock } from "#libs/clock/index.ts";
+import { RetryBudget } from "#libs/resilience/index.ts";
+import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import type { EvaluationClass, PoolRequest, PoolView, Router } from "./pool.ts";
+import { prefixHashes } from "./prefix-hashes.ts";
+import { type HostOptions, signalboxHost, type SignalboxHost } from "./signalbox-host.ts";
 
 const CLASSES: Readonly<Record<EvaluationClass, RequestClass>> = {
   interactive: RequestClass.INTERACTIVE,
@@ -24,102 +16,50 @@ const CLASSES: Readonly<Record<EvaluationClass, RequestClass>> = {
   batch: RequestClass.BATCH,
 };
 
-/** How the production policy engine is set up for a run. */
-export interface SignalboxOptions {
-  readonly name: string;
-  /** signalbox.yaml whose backends are named as the pool's and stand in its order. */
-  readonly config: string;
-  /** Prices by backend in USD per million tokens; absent = a rented GPU. */
-  readonly prices: ReadonlyMap<string, { readonly inputUsd: number; readonly outputUsd: number }>;
-  readonly engineId?: string;
-  /** Shared by the replicas of one run; own by default. */
-  readonly bus?: EventBus;
-  readonly random: Random;
-}
-
-/** The production policy engine behind the evaluation's router interface: the same module a process runs, in virtual time. */
+/** The production modules behind the evaluation's router interface: the policy engine decides, an exchange per request dispatches. */
 export interface SignalboxRouter extends Router {
-  /** Resolves when its module runs. */
-  readonly ready: Promise<void>;
+  readonly host: SignalboxHost;
 }
 
-/** Makes one engine and one session with it. */
-export function signalboxRouter(view: PoolView, options: SignalboxOptions): SignalboxRouter {
-  const loaded = loadConfig(options.config, { file: "evaluation.yaml", env: {} });
-  if (loaded.problems) throw new Error(loaded.problems.map((problem) => problem.message).join("\n"));
+/** Starts one replica and opens one session with it, as an ingress does. */
+export async function signalboxRouter(view: PoolView, name: string, options: HostOptions): Promise<SignalboxRouter> {
+  const host = signalboxHost(view, options);
+  await host.start();
+  const session = host.engine.openSession("evaluation");
   const { clock } = view;
-  const host = createPolicyEngine({
-    config: createConfigSource(loaded.config),
+  const { prefixes = true } = options.policy;
+  const { retry } = host.config.resilience;
+  const deps: ExchangeDeps = {
+    session,
     clock,
     random: options.random,
-    logger: silentLogger,
-    metrics: createMetrics(),
-    bus: options.bus ?? createMemoryBus({ clock, logger: silentLogger }),
-    ledger: pricesOnly(options.prices),
-    control: noControl(),
-    engineId: options.engineId ?? "engine-1",
-  });
-  const session = host.openSession("evaluation");
-  const index = new Map(view.backends.map(({ name }, at) => [name, at]));
-  return { name: options.name, ready: host.module.start(), ...hooks(session, index, host) };
-}
-
-function hooks(session: PolicySession, index: ReadonlyMap<string, number>, host: PolicyEngineHost): Omit<Router, "name"> {
-  const decisions = new Map<number, { readonly decision: Decision; readonly backend: string; ttftMs: number }>();
-  const report = (request: PoolRequest, event: AttemptReport["event"]): void => {
-    const held = decisions.get(request.id)!;
-    session.report(
-      create(AttemptReportSchema, {
-        decisionId: held.decision.decisionId,
-        attemptId: held.decision.decisionId,
-        backend: held.backend,
-        event,
-      }),
-    );
+    indexOf: new Map(view.backends.map((backend, at) => [backend.name, at])),
+    budget: new RetryBudget({ ratio: retry.budget, minPerS: retry.minPerS }, clock.monotonicMs()),
+    completed: completions(options.bus, clock),
   };
+  const exchanges = new Map<number, Exchange>();
+  const of = (request: PoolRequest): Exchange => exchanges.get(request.id)!;
   return {
-    arrive: (request, place, reject) => {
-      const ticket = session.decide(decideRequest(request));
-      const act = (decision: Decision): void => {
-        if (decision.result.case !== "allow") return reject();
-        const { backend } = decision.result.value.candidates[0]!;
-        decisions.set(request.id, { decision, backend, ttftMs: 0 });
-        report(request, { case: "started", value: { $typeName: "signalbox.policy.v1.AttemptStarted", attempt: 1, hedge: false } });
-        place(index.get(backend)!);
-      };
-      if (ticket.decision instanceof Promise) ticket.decision.then(act, reject);
-      else act(ticket.decision);
+    name,
+    host,
+    arrive: (request, placement) => {
+      const exchange = new Exchange(deps, request, decideRequest(request, prefixes), placement, () => exchanges.delete(request.id));
+      exchanges.set(request.id, exchange);
+      exchange.start();
     },
-    firstToken: (request, _backend, ttftMs) => {
-      decisions.get(request.id)!.ttftMs = ttftMs;
-      report(request, { case: "firstToken", value: { $typeName: "signalbox.policy.v1.AttemptFirstToken", ttftMs } });
-    },
-    gap: (request, _backend, gapMs, outputTokens) =>
-      report(request, { case: "gap", value: { $typeName: "signalbox.policy.v1.AttemptGap", gapMs, outputTokens } }),
-    done: (request, _backend, durationMs) => {
-      const { ttftMs } = decisions.get(request.id)!;
-      const usage = { inputTokens: request.inputTokens, cacheReadTokens: 0, outputTokens: request.outputTokens, usageKnown: true };
-      const ended = { outcome: Outcome.OK, durationMs, ttftMs, contentSeen: true, ...usage };
-      session.report(create(AttemptReportSchema, { ...idOf(decisions.get(request.id)!), event: { case: "ended", value: ended } }));
-      report(request, { case: "requestDone", value: { $typeName: "signalbox.policy.v1.RequestDone" } });
-      decisions.delete(request.id);
-    },
+    firstToken: (request, _backend, ttftMs, cachedTokens) => of(request).firstToken(ttftMs, cachedTokens),
+    gap: (request, _backend, gapMs, outputTokens) => of(request).gap(gapMs, outputTokens),
+    done: (request, _backend, tookMs) => of(request).done(tookMs),
+    failed: (request, _backend, failure) => of(request).failed(failure),
     close: () => {
       session.close();
-      void host.module.stop();
+      host.stop();
     },
   };
 }
 
-function idOf({ decision, backend }: { readonly decision: Decision; readonly backend: string }): {
-  decisionId: string;
-  attemptId: string;
-  backend: string;
-} {
-  return { decisionId: decision.decisionId, attemptId: decision.decisionId, backend };
-}
-
-function decideRequest(request: PoolRequest): ReturnType<typeof create<typeof DecideRequestSchema>> {
+/** The features of a request as the ingress finds them; the answer's length is not among them. */
+function decideRequest(request: PoolRequest, prefixes: boolean): DecideRequest {
   return create(DecideRequestSchema, {
     decisionId: `decision-${request.id}`,
     requestId: `request-${request.id}`,
@@ -128,58 +68,26 @@ function decideRequest(request: PoolRequest): ReturnType<typeof create<typeof De
     requestClass: CLASSES[request.class],
     operation: Operation.CHAT,
     inputTokens: request.inputTokens,
+    inputBytes: request.inputTokens * 4,
     stream: true,
-    prefixHashes: prefixBytes(request.blocks),
+    prefixHashes: prefixHashes(prefixes ? request.blocks : [], request.inputTokens),
   });
 }
 
-/** Block ids as 8-byte hashes, the form the ingress sends. */
-function prefixBytes(blocks: readonly number[]): Uint8Array {
-  const bytes = new Uint8Array(blocks.length * 8);
-  const view = new DataView(bytes.buffer);
-  for (const [at, block] of blocks.entries()) {
-    view.setUint32(at * 8, Math.imul(block + 1, 0x9e3779b1) >>> 0, true);
-    view.setUint32(at * 8 + 4, block + 1, true);
-  }
-  return bytes;
-}
-
-function pricesOnly(prices: SignalboxOptions["prices"]): LedgerPeer {
-  const lines = [...prices].map(([backend, { inputUsd, outputUsd }]) => {
-    const unset = {
-      cacheReadPico: -1n,
-      cacheWritePico: -1n,
-      cacheWrite1hPico: -1n,
-      reasoningPico: -1n,
-      audioInputPico: -1n,
-      audioOutputPico: -1n,
-      imageInputPico: -1n,
+/** What adapters tell the health monitor of each attempt's end. */
+function completions(bus: EventBus, clock: Clock): ExchangeDeps["completed"] {
+  return (backend: string, attemptId: string, ended: AttemptEnded) => {
+    const { outcome, reason, durationMs, ttftMs, outputTokens, inputTokens, httpStatus, retryAfterMs } = ended;
+    const end = {
+      outcome,
+      durationMs,
+      ttftMs,
+      contentSeen: ended.contentSeen,
+      usageKnown: true,
+      usage: { inputTokens, outputTokens },
+      ...(outcome === Outcome.OK ? {} : { error: { reason, httpStatus, retryAfterMs } }),
     };
-    return {
-      ...unset,
-      backend,
-      inputPico: BigInt(Math.round(inputUsd * 1e6)),
-      outputPico: BigInt(Math.round(outputUsd * 1e6)),
-      grade: "override",
-    };
-  });
-  const book = create(PriceBookSchema, { version: "evaluation", onUnknown: "allow_unpriced", lines });
-  const absent = (): never => {
-    throw new Error("the evaluation has no ledger");
-  };
-  return { priceBook: () => Promise.resolve(book), exportEntries: absent, costs: absent, summary: absent };
-}
-
-function noControl(): ControlPeer {
-  const absent = (): never => {
-    throw new Error("the evaluation has no control state to change");
-  };
-  const state = create(ControlStateSchema, { revision: 1n });
-  return {
-    state: (known) => Promise.resolve(known === 1n ? undefined : state),
-    createKey: absent,
-    listKeys: absent,
-    revokeKey: absent,
-    setDrain: absent,
+    const attempts = [{ attemptId, backend, replica: "adapter-1", endedAtMs: clock.now(), end }];
+    bus.publish(SUBJECTS.attemptCompleted, toBinary(AttemptsCompletedSchema, create(AttemptsCompletedSchema, { attempts })));
   };
 }

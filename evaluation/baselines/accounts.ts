@@ -1,6 +1,6 @@
 import { SimulatedEngine } from "../engine.ts";
-import type { PoolRequest, PoolView, Router } from "../pool.ts";
-import { BLOCK_TOKENS } from "../prefix-store.ts";
+import type { Placement, PoolRequest, PoolView, Router } from "../pool.ts";
+import { BLOCK_TOKENS, touchBlocks } from "../prefix-store.ts";
 
 /** What a router knows of one backend by its own doing. */
 export interface Account {
@@ -8,8 +8,7 @@ export interface Account {
   /** Prompt tokens of requests in flight that have no first token yet, and of all in flight. */
   prefillTokens: number;
   contextTokens: number;
-  /** Exponential averages, fed at the end of requests. */
-  latencyMs: number;
+  /** Exponential average of ms per token, fed at the end of requests. */
   perTokenMs: number;
   /** Requests and tokens given so far. */
   requests: number;
@@ -33,39 +32,63 @@ export interface Strategy {
   close?(): void;
 }
 
+/** Attempts a baseline makes for a request, as LiteLLM's default of two retries. */
+const ATTEMPTS_MAX = 3;
+
+/** An account of nothing. */
+export function emptyAccount(): Account {
+  return { inFlight: 0, prefillTokens: 0, contextTokens: 0, perTokenMs: 0, requests: 0, tokens: 0 };
+}
+
+const FULL: Account = {
+  inFlight: 1e9,
+  prefillTokens: 1e12,
+  contextTokens: 1e12,
+  perTokenMs: 1e9,
+  requests: 0,
+  tokens: 0,
+};
+
 /** A router that places at once by a strategy. */
 export function placeAtOnce(view: PoolView, strategy: Strategy): Router {
-  const accounts: Account[] = view.backends.map(() => ({
-    inFlight: 0,
-    prefillTokens: 0,
-    contextTokens: 0,
-    latencyMs: 0,
-    perTokenMs: 0,
-    requests: 0,
-    tokens: 0,
-  }));
+  const accounts: Account[] = view.backends.map(emptyAccount);
+  const retries = new Map<number, readonly number[]>();
+  const send = (request: PoolRequest, placement: Placement, backend: number): void => {
+    const account = accounts[backend]!;
+    account.inFlight++;
+    account.requests++;
+    account.prefillTokens += request.inputTokens;
+    account.contextTokens += request.inputTokens;
+    strategy.placed?.(request, backend);
+    placement.send(backend);
+  };
+  const leave = (request: PoolRequest, backend: number): void => {
+    const account = accounts[backend]!;
+    account.inFlight--;
+    account.contextTokens -= request.inputTokens;
+  };
   return {
     name: strategy.name,
-    arrive: (request, place) => {
-      const backend = strategy.choose(request, accounts);
-      const account = accounts[backend]!;
-      account.inFlight++;
-      account.requests++;
-      account.prefillTokens += request.inputTokens;
-      account.contextTokens += request.inputTokens;
-      strategy.placed?.(request, backend);
-      place(backend);
+    arrive: (request, placement) => send(request, placement, strategy.choose(request, accounts)),
+    failed: (request, backend, failure, placement) => {
+      leave(request, backend);
+      accounts[backend]!.prefillTokens -= request.inputTokens;
+      const tried = retries.get(request.id) ?? [];
+      retries.set(request.id, [...tried, backend]);
+      if (tried.length + 1 >= ATTEMPTS_MAX) return placement.refuse(failure.reason);
+      // Whoever failed it looks full, so that any strategy chooses somebody else.
+      const masked = accounts.map((account, at) => (at === backend || tried.includes(at) ? FULL : account));
+      send(request, placement, strategy.choose(request, masked));
     },
     firstToken: (request, backend) => void (accounts[backend]!.prefillTokens -= request.inputTokens),
     done: (request, backend, tookMs) => {
       const account = accounts[backend]!;
-      account.inFlight--;
-      account.contextTokens -= request.inputTokens;
+      leave(request, backend);
       account.tokens += request.inputTokens + request.outputTokens;
       account.perTokenMs = average(account.perTokenMs, tookMs / (request.inputTokens + request.outputTokens));
       strategy.done?.(request, backend, tookMs);
     },
-    ...(strategy.close ? { close: strategy.close } : {}),
+    close: () => strategy.close?.(),
   };
 }
 
@@ -88,7 +111,7 @@ export function argmin(count: number, score: (index: number) => number): number 
 }
 
 /** Scrapes every engine's gauges each `periodMs`; clouds show nothing. */
-export function scrape(view: PoolView, periodMs: number): { readonly gauges: readonly Gauges[]; stop(): void } {
+export function scrape(view: PoolView, periodMs: number): { readonly gauges: readonly Gauges[]; readonly stop: () => void } {
   const gauges: Gauges[] = view.backends.map(() => ({ waiting: 0, running: 0, kv: 0 }));
   const read = (): void => {
     for (const [index, { server }] of view.backends.entries()) {
@@ -131,14 +154,6 @@ export class PrefixGuess {
   }
 
   note(request: PoolRequest, backend: number): void {
-    const held = this.#blocks[backend]!;
-    for (const block of request.blocks) {
-      held.delete(block);
-      held.set(block, true);
-    }
-    for (const block of held.keys()) {
-      if (held.size <= this.#max) break;
-      held.delete(block);
-    }
+    touchBlocks(this.#blocks[backend]!, request.blocks, this.#max);
   }
 }

@@ -94,7 +94,38 @@ export function litellmUsage(view: PoolView, random: Random): Strategy {
   };
 }
 
-/** LiteLLM's simple-shuffle without weights is a random choice; its cost-based routing takes the cheapest, always the same one. */
+/** In turn by weight: smooth weighted round robin as nginx has it. */
+export function weightedRoundRobin(weights: readonly number[]): Strategy {
+  const current = weights.map(() => 0);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return {
+    name: "weighted-round-robin",
+    choose: () => {
+      for (const [index, weight] of weights.entries()) current[index]! += weight;
+      const chosen = argmin(weights.length, (index) => -current[index]!);
+      current[chosen]! -= total;
+      return chosen;
+    },
+  };
+}
+
+/** LiteLLM's simple-shuffle: at random by configured requests per minute. */
+export function simpleShuffle(weights: readonly number[], random: Random): Strategy {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return {
+    name: "litellm-simple-shuffle",
+    choose: () => {
+      let left = random.next() * total;
+      for (const [index, weight] of weights.entries()) {
+        left -= weight;
+        if (left < 0) return index;
+      }
+      return weights.length - 1;
+    },
+  };
+}
+
+/** LiteLLM's cost-based routing takes the cheapest, always the same one. */
 export function litellmCost(prices: readonly number[]): Strategy {
   const cheapest = argmin(prices.length, (index) => prices[index]!);
   return { name: "litellm-cost", choose: (_request: unknown, _accounts: readonly Account[]) => cheapest };

@@ -9,7 +9,7 @@ export function endpointPicker(view: PoolView, random: Random, periodMs: number)
   const guess = new PrefixGuess(view.backends.length);
   const count = view.backends.length;
   return {
-    name: `epp-2-2-3@${periodMs}ms`,
+    name: `llm-d-epp@${periodMs}ms`,
     choose: (request) => {
       const queues = gauges.map((gauge) => gauge.waiting);
       const low = Math.min(...queues);

@@ -1,0 +1,94 @@
+import type { PoolRequest } from "../pool.ts";
+import { type RouterEntry, routerOf, signalboxEntry } from "../routers.ts";
+import type { Scenario, ScenarioContext } from "../scenario.ts";
+import { scoreOf } from "../score.ts";
+import { POOLS } from "../testbed.ts";
+import { merge, requestsOf, SLOS } from "../workload.ts";
+
+/** What tenant B sends all the time, and the noise of tenant A as a multiple of it. The four machines can do about twenty a second. */
+const QUIET = 2;
+const FACTORS = [0, 1, 20];
+
+/** How long it goes on, s. */
+const LENGTH_S = 120;
+const LENGTH_QUICK_S = 60;
+
+const GOAL = 1.2;
+
+/** The production queue: what A sends beyond it is refused. */
+const SIGNALBOX = signalboxEntry("signalbox", { interactiveQueue: { queue: 256, maxWaitS: 10 } });
+const ROUTERS: readonly RouterEntry[] = [SIGNALBOX, routerOf("least-connections"), routerOf("llm-d-epp@50ms")];
+
+/** S7: one tenant floods the gateway; the other must not notice. */
+export const noisy: Scenario = {
+  id: "S7",
+  title: "A noisy tenant",
+  runs: () => ROUTERS.length * FACTORS.length,
+  run: async (context) => {
+    const rows: Awaited<ReturnType<typeof rowOf>>[] = [];
+    for (const router of ROUTERS) for (const factor of FACTORS) rows.push(await rowOf(context, router, factor));
+    const at = (factor: number) => rows.find((row) => row.router === SIGNALBOX.id && row.factor === factor)!;
+    const [alone, , flooded] = FACTORS.map(at);
+    const ratio = flooded!.ttftP99 / alone!.ttftP99;
+    const whole = flooded!.wholeP99 / alone!.wholeP99;
+    return {
+      text: [
+        `Tenant B sends ${QUIET} requests/s; tenant A nothing, as much, or twenty times as much, which is twice what ${POOLS.small.name} can do. Equal weights, production queue limits (256 requests, 10 s).`,
+      ],
+      tables: [
+        {
+          title: "Tenant B beside tenant A",
+          columns: [
+            { key: "router", label: "router", unit: "text" },
+            { key: "factor", label: "A's load over B's", unit: "count" },
+            { key: "attainment", label: "B's targets met", unit: "share" },
+            { key: "ttftP50", label: "B's TTFT p50", unit: "ms" },
+            { key: "ttftP99", label: "B's TTFT p99", unit: "ms" },
+            { key: "tpotP99", label: "B's TPOT p99", unit: "ms" },
+            { key: "wholeP99", label: "B's whole p99", unit: "s" },
+            { key: "refusedB", label: "B refused", unit: "count" },
+            { key: "refusedA", label: "A refused", unit: "count" },
+          ],
+          rows,
+        },
+      ],
+      plots: [],
+      checks: [
+        {
+          what: "B's TTFT p99 with A at 20 times its share, over its unloaded value (whole answer in brackets)",
+          goal: "at most 1.2",
+          value: `${ratio.toFixed(2)} (${whole.toFixed(2)})`,
+          met: ratio <= GOAL,
+        },
+        { what: "B's requests refused", goal: "0", value: String(flooded!.refusedB), met: flooded!.refusedB === 0 },
+      ],
+    };
+  },
+};
+
+async function rowOf(context: ScenarioContext, router: RouterEntry, factor: number) {
+  const slo = SLOS["azure-conv"];
+  const trace = context.trace("azure-conv");
+  const seconds = context.quick ? LENGTH_QUICK_S : LENGTH_S;
+  const quiet = requestsOf(trace, { from: 0, count: QUIET * seconds, ratePerS: QUIET }, slo, () => ({
+    tenant: "tenant-b",
+    class: "interactive",
+  }));
+  const loud: PoolRequest[] =
+    factor === 0 ? [] : requestsOf(trace, { from: 5_000, count: QUIET * factor * seconds, ratePerS: QUIET * factor }, slo);
+  const policy = { ttftSloMs: slo.ttftMs, tpotSloMs: slo.tpotMs };
+  const { results, bed } = await context.run({ pool: POOLS.small, router, requests: merge(quiet, loud), policy, seed: 1 });
+  const score = scoreOf(results, bed.backends.length, ({ request, error }) => request.tenant === "tenant-b" && error === "");
+  const refused = (tenant: string): number => results.filter(({ request, error }) => request.tenant === tenant && error !== "").length;
+  return {
+    router: router.id,
+    factor,
+    attainment: score.attainment,
+    ttftP50: score.ttftP50Ms,
+    ttftP99: score.ttftP99Ms,
+    tpotP99: score.tpotP99Ms,
+    wholeP99: score.endToEndP99Ms / 1_000,
+    refusedA: refused("tenant-a"),
+    refusedB: refused("tenant-b"),
+  };
+}

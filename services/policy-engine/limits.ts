@@ -1,4 +1,4 @@
-import { PRIOR } from "./predict.ts";
+import { prefillShare, PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -22,13 +22,13 @@ export function refreshLimit(backend: CompiledBackend, state: BackendState, pace
     const aimMs = Math.max(TARGET_SHARE * paceTargetMs, PACE_LONE_FACTOR * state.tpot.quantile(0.1));
     state.limit.step(aimMs, state.inFlight, nowMs);
   }
-  const modelled = backend.structural ? modelLimit(backend, state, paceTargetMs) : concurrency.max;
+  const modelled = backend.structural ? modelLimit(backend, state, paceTargetMs, nowMs) : concurrency.max;
   state.limitValue = Math.max(concurrency.min, Math.min(state.limit.value, modelled));
 }
 
 /** The most sequences whose predicted pace and memory stay within their targets. */
-export function modelLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number): number {
-  const ratio = state.decodeRatio * backend.scale;
+export function modelLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number, nowMs: number): number {
+  const ratio = (state.decodeRatio * backend.scale) / (1 - prefillShare(backend, state, nowMs));
   const perSequence = PRIOR.decode + PRIOR.kv * state.meanContext;
   const lone = PRIOR.base + perSequence;
   const aim = Math.max((TARGET_SHARE * paceTargetMs) / ratio, PACE_LONE_FACTOR * lone);

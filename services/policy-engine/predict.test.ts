@@ -177,12 +177,12 @@ test("owned capacity is free while there is room and as dear as the cheapest clo
 
 test("the modelled limit is the most sequences whose pace and memory stay within nine tenths", () => {
   const { compiled, state } = gpu();
-  assert.equal(modelLimit(compiled, state, 50), Math.floor((45 - 10) / (0.07 + 0.065)));
+  assert.equal(modelLimit(compiled, state, 50, 0), Math.floor((45 - 10) / (0.07 + 0.065)));
   state.kvCapacityTokens = 100_000;
-  assert.equal(modelLimit(compiled, state, 50), 90);
+  assert.equal(modelLimit(compiled, state, 50, 0), 90);
   state.kvCapacityTokens = 0;
   state.decodeRatio = 8;
-  assert.ok(modelLimit(compiled, state, 50) >= 60, "a backend slow when alone is not throttled for it");
+  assert.ok(modelLimit(compiled, state, 50, 0) >= 60, "a backend slow when alone is not throttled for it");
   refreshLimit(compiled, state, 50, 0);
   assert.ok(state.limitValue >= 1 && state.limitValue <= compiled.config.concurrency.max);
 });

@@ -150,12 +150,17 @@ function predictEngine(
   }
   const ahead = state.prefillTokens + state.peerPrefillTokens;
   out.ttftMs = fixedOf(state, nowMs) + 0.5 * gapMs(backend, state, n, context) + prefillMs * (ahead + uncached) + nextGapMs + barrierMs;
-  const rate = faded(state.prefillRate, state.prefillRateAtMs, nowMs, PREFILL_RATE_TAU_MS);
-  out.tpotMs = nextGapMs / (1 - Math.min(PREFILL_SHARE_MAX, (prefillMs * rate) / 1_000));
+  out.tpotMs = nextGapMs / (1 - prefillShare(backend, state, nowMs));
   out.gateMs = out.ttftMs;
   out.ttftP90Ms = out.ttftMs * state.ttftSpread;
   const perToken = state.decodeRatio * backend.scale * PRIOR.decode;
   out.externalityMs = n * (Math.min(input.outputTokens, state.meanOutput) * perToken + uncached * prefillMs);
+}
+
+/** Share of the engine's time that prefill takes at the present rate of prompts. */
+export function prefillShare(backend: CompiledBackend, state: BackendState, nowMs: number): number {
+  const rate = faded(state.prefillRate, state.prefillRateAtMs, nowMs, PREFILL_RATE_TAU_MS);
+  return Math.min(PREFILL_SHARE_MAX, (state.prefillRatio * backend.scale * PRIOR.prefill * rate) / 1_000);
 }
 
 function predictOpaque(out: Prediction, state: BackendState, input: PredictInput): void {

@@ -1,5 +1,5 @@
 import { PACE_LONE_FACTOR } from "./limits.ts";
-import { fixedOf, gapMs, PRIOR, rampOf } from "./predict.ts";
+import { fixedOf, gapMs, prefillShare, PRIOR, rampOf } from "./predict.ts";
 import type { SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -33,7 +33,10 @@ export function crowding(backend: CompiledBackend, state: BackendState, ttftTarg
   const gap = gapMs(backend, state, state.load + 1, context);
   const prefillMs = state.prefillRatio * backend.scale * PRIOR.prefill * (state.prefillTokens + state.peerPrefillTokens);
   const first = (fixedOf(state, nowMs) + 1.5 * gap + prefillMs) / ttftTargetMs;
-  const pace = gap / Math.max(paceTargetMs, PACE_LONE_FACTOR * gapMs(backend, state, 1, state.meanContext));
+  const pace =
+    gap /
+    (1 - prefillShare(backend, state, nowMs)) /
+    Math.max(paceTargetMs, PACE_LONE_FACTOR * gapMs(backend, state, 1, state.meanContext));
   const memory = state.kvCapacityTokens > 0 ? context / state.kvCapacityTokens / KV_FULL : 0;
   return Math.max(first, pace, memory);
 }

@@ -36,7 +36,7 @@ interface Job {
 }
 
 /** A continuously batching engine in virtual time: each iteration prefills a chunk and decodes one token of everyone. */
-export class SimulatedEngine {
+export class SimulatedEngine implements Serving {
   readonly #clock: FakeClock;
   readonly #profile: EngineProfile;
   #waiting: Job[] = [];
@@ -103,6 +103,35 @@ export class SimulatedEngine {
     this.#running = this.#running.filter((job) => job.produced < job.output);
     for (const job of ended) job.events.onEnd(nowMs - job.startedMs);
     this.#iterate();
+  }
+}
+
+/** What both kinds of backends offer a simulation. */
+export interface Serving {
+  slowness: number;
+  submit(input: number, output: number, events: JobEvents): void;
+}
+
+/** Pace of a simulated cloud, ms: first tokens around `ttftMs` with a long tail, then a steady pace, at any load. */
+const CLOUD = { ttftMs: 300, ttftSigma: 0.3, tpotMs: 12 } as const;
+
+/** A cloud provider in virtual time. */
+export class SimulatedCloud implements Serving {
+  readonly #clock: FakeClock;
+  readonly #random: SeededRandom;
+  slowness = 1;
+
+  constructor(clock: FakeClock, random: SeededRandom) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  submit(_input: number, output: number, events: JobEvents): void {
+    const ttftMs = this.slowness * longTailed(this.#random, CLOUD.ttftMs, CLOUD.ttftSigma);
+    const durationMs = ttftMs + this.slowness * CLOUD.tpotMs * (output - 1);
+    this.#clock.after(ttftMs, () => events.onFirst(ttftMs));
+    if (output > 20) this.#clock.after(ttftMs + 20 * CLOUD.tpotMs, () => events.onGap(this.slowness * CLOUD.tpotMs, 20));
+    this.#clock.after(durationMs, () => events.onEnd(durationMs));
   }
 }
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { defaultConfig } from "#libs/config/index.ts";
-import { A100, type EngineProfile, H100, L40S, longTailed, SimulatedEngine } from "./engines.fixture.ts";
+import { A100, type EngineProfile, H100, L40S, longTailed, type Serving, SimulatedCloud, SimulatedEngine } from "./engines.fixture.ts";
 import { backend, book, chosen, config, DONE, ended, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
 const POOL: Readonly<Record<string, EngineProfile>> = { h1: H100, h2: H100, a1: A100, a2: A100, l1: L40S, l2: L40S };
@@ -20,13 +20,13 @@ interface Outcome {
 }
 
 interface Run {
-  readonly profiles: Readonly<Record<string, EngineProfile>>;
+  readonly profiles: Readonly<Record<string, EngineProfile | "cloud">>;
   readonly perSecond: number;
   readonly requests: number;
   /** Chooses instead of the engine. */
   readonly choose?: (names: readonly string[], nth: number) => string;
   /** Called at each arrival. */
-  readonly at?: (nth: number, engines: ReadonlyMap<string, SimulatedEngine>) => void;
+  readonly at?: (nth: number, engines: ReadonlyMap<string, Serving>) => void;
   /** Whether a request is batch work; those do not count in the attainment. Default: none is. */
   readonly isBatch?: (nth: number) => boolean;
   /** Ceiling of batch work; default as configured by default. */
@@ -38,13 +38,16 @@ interface Run {
 /** Drives the production engine against simulated GPUs: Poisson arrivals, SLO = first token within a second and 50 ms a token. */
 async function drive(run: Run): Promise<Outcome> {
   const names = Object.keys(run.profiles);
-  const backends = names.map((name) => backend(name, { provider: "vllm", contextTokens: 1_000_000 }));
-  const prices = book(Object.fromEntries(names.map((name) => [name, { rent: 2 }])));
+  const isCloud = (name: string): boolean => run.profiles[name] === "cloud";
+  const backends = names.map((name) => backend(name, { provider: isCloud(name) ? "openai" : "vllm", contextTokens: 1_000_000 }));
+  const prices = book(Object.fromEntries(names.map((name) => [name, isCloud(name) ? { input: 3, output: 15 } : { rent: 2 }])));
   const { classes } = defaultConfig();
   const batch = { ...classes.batch, ceiling: run.batchCeiling ?? classes.batch.ceiling };
   const scene = await world(config(backends, [model("chat", names, { class: "interactive" })], { classes: { ...classes, batch } }), prices);
-  const engines = new Map(names.map((name) => [name, new SimulatedEngine(scene.clock, run.profiles[name]!)]));
   const random = new SeededRandom(11);
+  const serving = (profile: EngineProfile | "cloud"): Serving =>
+    profile === "cloud" ? new SimulatedCloud(scene.clock, new SeededRandom(5)) : new SimulatedEngine(scene.clock, profile);
+  const engines = new Map(names.map((name) => [name, serving(run.profiles[name]!)]));
   const ttfts: number[] = [];
   const byBackend = new Map<string, number>();
   let met = 0;
@@ -125,7 +128,7 @@ test("on GPUs of three speeds it keeps the targets where round robin loses a thi
 
 /** Engine `a` of four turns ten times slower from the 300th request to the 600th; the outcome counts from `warmup` on. */
 async function grayFailure(warmup: number): Promise<Outcome> {
-  const at = (nth: number, engines: ReadonlyMap<string, SimulatedEngine>): void => {
+  const at = (nth: number, engines: ReadonlyMap<string, Serving>): void => {
     engines.get("a")!.slowness = nth >= 300 && nth < 600 ? 10 : 1;
   };
   return drive({ profiles: { a: A100, b: A100, c: A100, d: A100 }, perSecond: 10, requests: warmup === 400 ? 600 : 1_800, warmup, at });
@@ -156,4 +159,17 @@ test("batch work held back at the gateway leaves people their targets in overloa
   );
   assert.ok(held.attainment >= 0.9 && held.attainment >= free.attainment + 0.15, `${held.attainment} and ${free.attainment}`);
   assert.equal(held.batchDone, 700);
+});
+
+test("owned GPUs do the work while they can, and a spike goes to the cloud before people notice", async () => {
+  const profiles = { a: A100, b: A100, cloud: "cloud" } as const;
+  const calm = await drive({ profiles, perSecond: 8, requests: 900, warmup: 300 });
+  const spike = await drive({ profiles, perSecond: 24, requests: 1_500, warmup: 300 });
+  const share = (outcome: Outcome, of: number): number => (outcome.byBackend.get("cloud") ?? 0) / of;
+  console.log(
+    `# cloud share ${share(calm, 600).toFixed(3)} calm, ${share(spike, 1_200).toFixed(3)} in the spike; attainment ${calm.attainment.toFixed(3)}, ${spike.attainment.toFixed(3)}`,
+  );
+  assert.ok(share(calm, 600) <= 0.1, String(share(calm, 600)));
+  assert.ok(calm.attainment >= 0.97 && spike.attainment >= 0.93, `${calm.attainment}, ${spike.attainment}`);
+  assert.ok(share(spike, 1_200) > 0.2 && share(spike, 1_200) < 0.75, String(share(spike, 1_200)));
 });

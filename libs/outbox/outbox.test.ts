@@ -194,7 +194,9 @@ async function shipping(): Promise<{ clock: FakeClock; outbox: Outbox; bus: Manu
   const post = async (number: number): Promise<void> => {
     outbox.append(sampleRecord(RecordKind.INTENT, attemptId(number)));
     outbox.append(sampleRecord(RecordKind.POST, attemptId(number)));
+    // Written at the end of the tick, shipped when the records gathered.
     await clock.advanceAsync(1);
+    await clock.advanceAsync(10);
   };
   return { clock, outbox, bus, post };
 }

@@ -12,6 +12,8 @@ const BATCH_MAX_RECORDS = 500;
 const BATCH_MAX_BYTES = 512 * 1024;
 /** Sequences on their way at once: beyond it the disk keeps them, not the bus. */
 const WINDOW_SEQUENCES = 50_000;
+/** How long new records gather before they are sent. */
+const GATHER_MS = 10;
 /** Silence after which un-committed records are sent again; doubles up to the maximum, because a durable bus seldom loses any. */
 const RESEND_MS = 10_000;
 const RESEND_MAX_MS = 300_000;
@@ -54,6 +56,7 @@ class OutboxShipper implements Shipper {
   /** Counts resends: the bus must not take them for duplicates. */
   #generation = 0;
   #pumping = false;
+  #gathering = false;
   #stopped = false;
   #retryMs = RETRY_MS;
   #retryTimer: Timer | undefined;
@@ -73,7 +76,7 @@ class OutboxShipper implements Shipper {
       }),
     ];
     this.#watch = clock.every(WATCH_MS, () => this.#lookForSilence());
-    outbox.onBooked(() => this.#start());
+    outbox.onBooked(() => this.#startSoon());
     this.#start();
   }
 
@@ -103,6 +106,16 @@ class OutboxShipper implements Shipper {
         this.#retryMs = Math.min(RETRY_MAX_MS, this.#retryMs * 2);
       },
     );
+  }
+
+  /** New records wait a moment for company: a message costs as much for one as for a hundred, and nobody waits for it. */
+  #startSoon(): void {
+    if (this.#pumping || this.#gathering || this.#stopped) return;
+    this.#gathering = true;
+    this.#deps.clock.after(GATHER_MS, () => {
+      this.#gathering = false;
+      this.#start();
+    });
   }
 
   async #pump(): Promise<void> {

@@ -1,15 +1,18 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { EntriesCommittedSchema, EntriesRecordedSchema, type EntriesRecorded } from "#gen/signalbox/events/v1/events_pb.ts";
 import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { BusMessage, EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
+import { codecOf } from "#libs/rpc/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { priceRecord, type CheckedRecord } from "./entries/index.ts";
 import { type Correction, Outcomes, realRecord } from "./outcomes.ts";
 import type { PricePublisher } from "./price-publisher.ts";
 import type { LedgerStore } from "./store.ts";
+
+const RECORDED = codecOf(EntriesRecordedSchema);
 
 /** Name of the durable consumer: one over all replicas. */
 const DURABLE = "cost-ledger";
@@ -121,7 +124,7 @@ export class Consumer {
   /** Bytes that are no batch would come back for ever: they are counted, logged and let go. Their records are still in the outbox. */
   #decode(payload: Uint8Array): readonly EntriesRecorded[] {
     try {
-      return [fromBinary(EntriesRecordedSchema, payload)];
+      return [RECORDED.decode(payload)];
     } catch (error) {
       this.#malformed.add();
       this.#deps.logger.error({ error: String(error), bytes: payload.length }, "a ledger message could not be read");

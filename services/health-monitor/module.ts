@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AttemptsCompletedSchema, LoadPublishedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
+import { codecOf } from "#libs/rpc/index.ts";
 import { type HealthSnapshot, HealthSnapshotSchema } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import { type EventBus, type Subscription, SUBJECTS } from "#libs/bus/index.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
@@ -11,6 +12,8 @@ import { Board } from "./board.ts";
 import type { ProbePort } from "./probe.ts";
 import { Prober } from "./prober.ts";
 import { ScrapeLoop } from "./scrape-loop.ts";
+
+const COMPLETED = codecOf(AttemptsCompletedSchema);
 
 /** How often backends are judged and changes published, ms. */
 const TICK_MS = 250;
@@ -78,7 +81,7 @@ class HealthMonitor implements HealthHost {
     this.#ends.push(config.onChange(() => this.#configure()));
     this.#listen(SUBJECTS.attemptCompleted, (payload) => {
       const nowMs = clock.monotonicMs();
-      for (const attempt of fromBinary(AttemptsCompletedSchema, payload).attempts) this.#board.attempted(attempt, nowMs);
+      for (const attempt of COMPLETED.decode(payload).attempts) this.#board.attempted(attempt, nowMs);
     });
     this.#listen(`${SUBJECTS.loadPublished}.*`, (payload) =>
       this.#board.voted(fromBinary(LoadPublishedSchema, payload), clock.monotonicMs()),

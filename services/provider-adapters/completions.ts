@@ -1,11 +1,13 @@
-import { toBinary } from "@bufbuild/protobuf";
 import type { AttemptEnd, AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type AttemptCompleted, AttemptsCompletedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { type EventBus, SUBJECTS } from "#libs/bus/index.ts";
 import type { Clock } from "#libs/clock/index.ts";
+import { codecOf } from "#libs/rpc/index.ts";
 
 /** Attempts in one message: some 100 KB, well below NATS's 1 MiB. */
 const BATCH_MAX = 250;
+
+const COMPLETED = codecOf(AttemptsCompletedSchema);
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -42,9 +44,6 @@ export class Completions {
     if (this.#batch.length === 0) return;
     const attempts = this.#batch;
     this.#batch = [];
-    this.#bus.publish(
-      SUBJECTS.attemptCompleted,
-      toBinary(AttemptsCompletedSchema, { $typeName: "signalbox.events.v1.AttemptsCompleted", attempts }),
-    );
+    this.#bus.publish(SUBJECTS.attemptCompleted, COMPLETED.encode({ $typeName: "signalbox.events.v1.AttemptsCompleted", attempts }));
   }
 }

@@ -2,7 +2,7 @@ import { SeededRandom, FakeClock } from "#libs/clock/fake.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
 import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
 import { backend, book, config, model, request } from "#services/policy-engine/fixture.ts";
-import { Core, type Holder } from "#services/policy-engine/core.ts";
+import { LiveEngine, type Holder } from "#services/policy-engine/live-engine.ts";
 import { MemoryRecords } from "#services/policy-engine/records.ts";
 
 /**
@@ -21,7 +21,7 @@ function measure(count: number): number {
     Object.fromEntries(names.map((name, index) => [name, index % 2 === 0 ? { rent: 1.9 } : { input: 1 + index / 10, output: 4 }])),
   );
   const clock = new FakeClock();
-  const core = new Core({
+  const engine = new LiveEngine({
     config: config(backends, [model("chat", names, { class: "interactive" })]),
     clock,
     random: new SeededRandom(1),
@@ -30,13 +30,13 @@ function measure(count: number): number {
     engineId: "bench",
     records: new MemoryRecords(),
   });
-  core.setPrices(compilePriceBook(prices));
+  engine.setPrices(compilePriceBook(prices));
   const holder: Holder = { holdings: new Map(), waiters: new Map() };
   const asked = Array.from({ length: BATCH }, () => request("chat"));
   const run = (rounds: number): void => {
     for (let round = 0; round < rounds; round++) {
-      for (let index = 0; index < BATCH; index++) core.decide(holder, asked[index]!);
-      core.release(holder);
+      for (let index = 0; index < BATCH; index++) engine.decide(holder, asked[index]!);
+      engine.release(holder);
       clock.advance(1);
     }
   };

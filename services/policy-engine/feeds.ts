@@ -8,7 +8,7 @@ import type { Clock, Timer } from "#libs/clock/index.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
 import type { ControlPeer, LedgerPeer, PriceBook } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
-import type { Core } from "./core.ts";
+import type { LiveEngine } from "./live-engine.ts";
 import type { LoadExchange } from "./load-exchange.ts";
 
 /** Control state is asked for this often: the bus may be silent or away, ms. */
@@ -30,24 +30,24 @@ export interface FeedDeps {
 /** Everything that reaches the engine from outside the decide streams: control state, prices, health, the loads of other engines. */
 export class Feeds {
   readonly #deps: FeedDeps;
-  readonly #core: Core;
+  readonly #engine: LiveEngine;
   readonly #loads: LoadExchange;
   readonly #subscriptions: Subscription[] = [];
   readonly #timers: Timer[] = [];
   #polling = false;
 
-  constructor(deps: FeedDeps, core: Core, loads: LoadExchange) {
+  constructor(deps: FeedDeps, engine: LiveEngine, loads: LoadExchange) {
     this.#deps = deps;
-    this.#core = core;
+    this.#engine = engine;
     this.#loads = loads;
   }
 
   /** Subscribes and polls once; resolves when the first answers are in or failed. */
   async start(): Promise<void> {
     const { clock } = this.#deps;
-    this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#core.setControl(fromBinary(ControlStateSchema, payload)));
+    this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#engine.setControl(fromBinary(ControlStateSchema, payload)));
     this.#subscribe(SUBJECTS.pricePublished, (payload) => this.#setPrices(fromBinary(PriceBookSchema, payload)));
-    this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#core.setHealth(fromBinary(HealthSnapshotSchema, payload)));
+    this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#engine.setHealth(fromBinary(HealthSnapshotSchema, payload)));
     this.#subscribe(`${SUBJECTS.loadPublished}.*`, (payload) => this.#loads.receive(payload, clock.monotonicMs()));
     this.#timers.push(clock.every(LOAD_MS, () => this.#exchangeLoads()));
     this.#timers.push(clock.every(POLL_MS, () => void this.#poll()));
@@ -72,7 +72,7 @@ export class Feeds {
   }
 
   #setPrices(book: PriceBook): void {
-    this.#core.setPrices(compilePriceBook(book));
+    this.#engine.setPrices(compilePriceBook(book));
   }
 
   #exchangeLoads(): void {
@@ -80,7 +80,7 @@ export class Feeds {
     const nowMs = clock.monotonicMs();
     const outgoing = this.#loads.outgoing(nowMs);
     if (outgoing !== undefined) bus.publish(subjectOf(SUBJECTS.loadPublished, engineId), outgoing);
-    if (this.#loads.peers > 0 || this.#core.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
+    if (this.#loads.peers > 0 || this.#engine.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
   }
 
   async #poll(): Promise<void> {
@@ -88,10 +88,10 @@ export class Feeds {
     this.#polling = true;
     try {
       const [control, prices] = await Promise.allSettled([
-        this.#deps.control.state(this.#core.controlRevision),
-        this.#core.hasPrices ? Promise.resolve(undefined) : this.#deps.ledger.priceBook(),
+        this.#deps.control.state(this.#engine.controlRevision),
+        this.#engine.hasPrices ? Promise.resolve(undefined) : this.#deps.ledger.priceBook(),
       ]);
-      if (control.status === "fulfilled" && control.value !== undefined) this.#core.setControl(control.value);
+      if (control.status === "fulfilled" && control.value !== undefined) this.#engine.setControl(control.value);
       if (prices.status === "fulfilled" && prices.value !== undefined) this.#setPrices(prices.value);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "unusable control state or price book");

@@ -4,7 +4,7 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import type { ControlPeer, LedgerPeer, PolicyHost } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
-import { Core } from "./core.ts";
+import { LiveEngine } from "./live-engine.ts";
 import { Feeds } from "./feeds.ts";
 import { LoadExchange } from "./load-exchange.ts";
 import { type DecisionRecords, MemoryRecords } from "./records.ts";
@@ -42,9 +42,9 @@ export type PolicyEngineHost = PolicyHost & { readonly module: ServiceModule };
 /** Builds the policy engine. Throws SignalboxError REQUEST_MALFORMED when a rule of the configuration does not compile. */
 export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
   const records = deps.records ?? new MemoryRecords();
-  const core = new Core({ ...deps, config: deps.config.current, records });
-  const loads = new LoadExchange(deps.engineId, deps.clock.now(), core.state);
-  const feeds = new Feeds(deps, core, loads);
+  const engine = new LiveEngine({ ...deps, config: deps.config.current, records });
+  const loads = new LoadExchange(deps.engineId, deps.clock.now(), engine.state);
+  const feeds = new Feeds(deps, engine, loads);
   const sessions = new Set<Session>();
   const drainListeners: (() => void)[] = [];
   const timers: Timer[] = [];
@@ -56,15 +56,15 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
     start: async () => {
       unsubscribe = deps.config.onChange((config) => {
         try {
-          core.setConfig(config);
+          engine.setConfig(config);
         } catch (cause) {
           deps.logger.error({ err: cause }, "configuration not taken over");
         }
       });
-      timers.push(deps.clock.every(EXPIRE_MS, () => core.scheduler.expire(deps.clock.monotonicMs())));
-      timers.push(deps.clock.every(TICK_MS, () => onTick(core, sessions)));
+      timers.push(deps.clock.every(EXPIRE_MS, () => engine.scheduler.expire(deps.clock.monotonicMs())));
+      timers.push(deps.clock.every(TICK_MS, () => onTick(engine, sessions)));
       await feeds.start();
-      onTick(core, sessions);
+      onTick(engine, sessions);
     },
     drain: async (graceMs) => {
       if (!draining) {
@@ -72,8 +72,8 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
         for (const listener of drainListeners) listener();
       }
       const untilMs = deps.clock.monotonicMs() + graceMs;
-      while (isBusy(core, sessions) && deps.clock.monotonicMs() < untilMs) await deps.clock.sleep(DRAIN_POLL_MS);
-      core.scheduler.clear(deny("SHUTTING_DOWN", "The policy engine is stopping", { retryAfterMs: 1_000 }));
+      while (isBusy(engine, sessions) && deps.clock.monotonicMs() < untilMs) await deps.clock.sleep(DRAIN_POLL_MS);
+      engine.scheduler.clear(deny("SHUTTING_DOWN", "The policy engine is stopping", { retryAfterMs: 1_000 }));
     },
     stop: () => {
       unsubscribe();
@@ -82,13 +82,13 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
       for (const session of sessions) session.close();
       return Promise.resolve();
     },
-    checks: checksOf(core),
+    checks: checksOf(engine),
   };
 
   return {
     module,
     openSession: () => {
-      const session = new Session(core, (closed) => sessions.delete(closed));
+      const session = new Session(engine, (closed) => sessions.delete(closed));
       sessions.add(session);
       return session;
     },
@@ -99,7 +99,7 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
     explain: async (request) => {
       switch (request.subject.case) {
         case "dryRun":
-          return core.dryRun(request.subject.value);
+          return engine.dryRun(request.subject.value);
         case "id":
           return records.find(request.subject.value);
         case "last":
@@ -111,25 +111,25 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
   };
 }
 
-function onTick(core: Core, sessions: ReadonlySet<Session>): void {
-  core.tick(sessions);
-  const fallback = core.refreshFallback();
+function onTick(engine: LiveEngine, sessions: ReadonlySet<Session>): void {
+  engine.tick(sessions);
+  const fallback = engine.refreshFallback();
   if (fallback === undefined) return;
   for (const session of sessions) session.push(fallback);
 }
 
-function isBusy(core: Core, sessions: ReadonlySet<Session>): boolean {
-  if (core.scheduler.size > 0) return true;
+function isBusy(engine: LiveEngine, sessions: ReadonlySet<Session>): boolean {
+  if (engine.scheduler.size > 0) return true;
   for (const session of sessions) if (session.holdings.size > 0) return true;
   return false;
 }
 
-function checksOf(core: Core): readonly ReadinessCheck[] {
+function checksOf(engine: LiveEngine): readonly ReadinessCheck[] {
   return [
-    { name: "price-book", status: () => (core.hasPrices ? { state: "ok" } : { state: "degraded", detail: "no price book yet" }) },
+    { name: "price-book", status: () => (engine.hasPrices ? { state: "ok" } : { state: "degraded", detail: "no price book yet" }) },
     {
       name: "control-state",
-      status: () => (core.controlRevision > 0n ? { state: "ok" } : { state: "degraded", detail: "no control state yet" }),
+      status: () => (engine.controlRevision > 0n ? { state: "ok" } : { state: "degraded", detail: "no control state yet" }),
     },
   ];
 }

@@ -1,6 +1,6 @@
 import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession } from "#libs/peers/index.ts";
 import type { Holding } from "./holdings.ts";
-import type { Core, Holder } from "./core.ts";
+import type { LiveEngine, Holder } from "./live-engine.ts";
 import type { Waiter } from "./scheduler.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 
@@ -10,13 +10,13 @@ const NOTHING_TO_CANCEL = (): void => {};
 export class Session implements PolicySession, Holder {
   readonly holdings = new Map<string, Holding>();
   readonly waiters = new Map<string, Waiter>();
-  readonly #core: Core;
+  readonly #engine: LiveEngine;
   readonly #onClose: (session: Session) => void;
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];
   #closed = false;
 
-  constructor(core: Core, onClose: (session: Session) => void) {
-    this.#core = core;
+  constructor(engine: LiveEngine, onClose: (session: Session) => void) {
+    this.#engine = engine;
     this.#onClose = onClose;
   }
 
@@ -25,7 +25,7 @@ export class Session implements PolicySession, Holder {
   }
 
   get fallback(): PolicyFallback {
-    return this.#core.fallback;
+    return this.#engine.fallback;
   }
 
   decide(request: DecideRequest): DecideTicket {
@@ -33,18 +33,18 @@ export class Session implements PolicySession, Holder {
       const lost = new SignalboxError("NO_BACKEND", "The policy engine's session is closed", { code: "policy_unavailable" });
       return { decision: Promise.reject(lost), cancel: NOTHING_TO_CANCEL };
     }
-    const answer = this.#core.decide(this, request);
+    const answer = this.#engine.decide(this, request);
     if ("decision" in answer) return { decision: answer.decision, cancel: NOTHING_TO_CANCEL };
-    return { decision: answer.promise, cancel: () => this.#core.cancel(this, request.decisionId) };
+    return { decision: answer.promise, cancel: () => this.#engine.cancel(this, request.decisionId) };
   }
 
   report(report: AttemptReport): void {
-    if (!this.#closed) this.#core.report(this, report);
+    if (!this.#closed) this.#engine.report(this, report);
   }
 
   onFallback(listener: (fallback: PolicyFallback) => void): void {
     this.#listeners.push(listener);
-    listener(this.#core.fallback);
+    listener(this.#engine.fallback);
   }
 
   /** Hands a new fallback to the listeners. */
@@ -55,7 +55,7 @@ export class Session implements PolicySession, Holder {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#core.release(this);
+    this.#engine.release(this);
     this.#onClose(this);
   }
 }

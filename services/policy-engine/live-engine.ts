@@ -26,8 +26,8 @@ const SEEDS = 2 ** 32;
 /** What an output token counts for against an uncached prompt token: about its share of GPU time, and of a cloud's price. */
 const OUTPUT_WEIGHT = 5;
 
-/** What the core is built from. */
-export interface CoreDeps {
+/** What the live engine is built from. */
+export interface LiveEngineDeps {
   readonly config: Config;
   readonly clock: Clock;
   readonly random: Random;
@@ -47,10 +47,10 @@ export interface Holder {
 export type Answer = { readonly decision: Decision } | { readonly waiter: Waiter; readonly promise: Promise<Decision> };
 
 /** The engine without its transports: snapshot, state, decisions, reservations, the queue. Single-threaded and free of I/O. */
-export class Core {
+export class LiveEngine {
   readonly state: EngineState;
   readonly scheduler: Scheduler;
-  readonly #deps: CoreDeps;
+  readonly #deps: LiveEngineDeps;
   readonly #engine: Engine;
   readonly #holdings: Holdings;
   readonly #metrics: EngineMetrics;
@@ -60,7 +60,7 @@ export class Core {
   #fallback: PolicyFallback;
   #fallbackStale = false;
 
-  constructor(deps: CoreDeps) {
+  constructor(deps: LiveEngineDeps) {
     this.#deps = deps;
     const nowMs = deps.clock.monotonicMs();
     this.#snapshot = compileSnapshot(deps.config, undefined, EMPTY_PRICE_INDEX);

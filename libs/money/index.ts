@@ -12,6 +12,8 @@ export {
   type GpuRates,
   type UsageTokens,
 } from "./cost.ts";
+export { budgetSpecs, isCharged, type BudgetSpec } from "./budget-spec.ts";
+export { windowAt, type BudgetPeriod, type BudgetWindow } from "./budget-windows.ts";
 export { blankLine } from "./blank-line.ts";
 export {
   formatAmount,
@@ -35,4 +37,5 @@ export {
   type MatchedRates,
   type PriceIndex,
 } from "./price-index.ts";
+export { parseInvoice } from "./invoice-file.ts";
 export type { Rates } from "./rates.ts";

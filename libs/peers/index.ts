@@ -9,9 +9,25 @@ export {
   type AttemptSink,
   type CancelReason,
 } from "./adapter.ts";
-export type { ControlPeer, ControlState, CreateKeyRequest, CreateKeyResponse, KeyRecord } from "./control.ts";
+export type { ControlPeer, ControlState, CreateKeyRequest, CreateKeyResponse, KeyRecord, RotateKeyResponse } from "./control.ts";
 export type { HealthPeer, HealthSnapshot } from "./health.ts";
-export type { CostQuery, CostRow, Entry, EntryFilter, LedgerPeer, PriceBook } from "./ledger.ts";
+export type {
+  BudgetState,
+  CostQuery,
+  CostRow,
+  Entry,
+  EntryFilter,
+  InvoiceComparison,
+  InvoiceDifference,
+  InvoiceLine,
+  InvoiceQuery,
+  InvoiceSums,
+  LeaseBudgetRequest,
+  LeaseBudgetResponse,
+  LedgerPeer,
+  LedgerReport,
+  PriceBook,
+} from "./ledger.ts";
 export type {
   AttemptReport,
   DecideRequest,

@@ -1,7 +1,28 @@
-import type { CostRow, GetSummaryResponse } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
+import type {
+  BudgetState,
+  CostRow,
+  GetSummaryResponse,
+  InvoiceDifference,
+  InvoiceLine,
+  InvoiceSums,
+  LeaseBudgetRequest,
+  LeaseBudgetResponse,
+  LedgerReport,
+} from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 
-export type { CostRow, Entry, PriceBook };
+export type {
+  BudgetState,
+  CostRow,
+  Entry,
+  InvoiceDifference,
+  InvoiceLine,
+  InvoiceSums,
+  LeaseBudgetRequest,
+  LeaseBudgetResponse,
+  LedgerReport,
+  PriceBook,
+};
 
 /** Which entries to export. */
 export interface EntryFilter {
@@ -22,6 +43,23 @@ export interface CostQuery {
   readonly limit?: number;
 }
 
+/** An invoice to be compared with the entries of a period. */
+export interface InvoiceQuery {
+  readonly lines: readonly InvoiceLine[];
+  /** Entries from, ms since the epoch, by the attempt's start. */
+  readonly sinceMs?: number;
+  /** Until (exclusive). */
+  readonly untilMs?: number;
+  /** Only entries of these providers or backends; empty = all. */
+  readonly only: readonly string[];
+}
+
+/** Every difference between an invoice and the ledger. */
+export interface InvoiceComparison {
+  readonly differences: readonly InvoiceDifference[];
+  readonly sums: InvoiceSums;
+}
+
 /** The cost ledger, near or far. Writing happens only through outbox records on the bus. */
 export interface LedgerPeer {
   /** Entries in booking order, in batches of at most 1,000. */
@@ -29,4 +67,12 @@ export interface LedgerPeer {
   costs(query: CostQuery): Promise<readonly CostRow[]>;
   priceBook(): Promise<PriceBook>;
   summary(): Promise<GetSummaryResponse>;
+  /** Walks the whole ledger; `progress` hears of the entries walked so far. */
+  verify(progress?: (entries: bigint) => void): Promise<LedgerReport>;
+  /** Rejects with REQUEST_MALFORMED where a line cannot be priced. */
+  reconcile(query: InvoiceQuery): Promise<InvoiceComparison>;
+  /** Reports what was spent and leases slices of budgets. */
+  leaseBudget(request: LeaseBudgetRequest): Promise<LeaseBudgetResponse>;
+  /** Budgets with what is spent and left. */
+  budgets(tenant?: string): Promise<readonly BudgetState[]>;
 }

@@ -3,7 +3,7 @@ import { HealthService } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import { LedgerService } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { PolicyService } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ControlPeer, ExplainPeer, HealthPeer, LedgerPeer } from "#libs/peers/index.ts";
+import type { ControlPeer, ExplainPeer, HealthPeer, InvoiceDifference, LedgerPeer } from "#libs/peers/index.ts";
 import { UnaryClient, type UnaryClientDeps } from "./unary-client.ts";
 
 /** A far peer; `close` lets go of its connections. */
@@ -19,6 +19,24 @@ export function createLedgerClient(deps: UnaryClientDeps): Closing<LedgerPeer> {
     costs: async (query) => (await client.call(LedgerService.method.listCosts, { ...query, by: [...query.by] })).rows,
     priceBook: async () => present((await client.call(LedgerService.method.getPriceBook, {})).book, "price book"),
     summary: () => client.call(LedgerService.method.getSummary, {}),
+    verify: async (progress) => {
+      for await (const { entries, report } of client.stream(LedgerService.method.verifyLedger, {})) {
+        if (report !== undefined) return report;
+        progress?.(entries);
+      }
+      throw incomplete("report");
+    },
+    reconcile: async (query) => {
+      const differences: InvoiceDifference[] = [];
+      const request = { ...query, lines: [...query.lines], only: [...query.only] };
+      for await (const answer of client.stream(LedgerService.method.reconcileInvoice, request)) {
+        differences.push(...answer.differences);
+        if (answer.sums !== undefined) return { differences, sums: answer.sums };
+      }
+      throw incomplete("sums");
+    },
+    leaseBudget: (request) => client.call(LedgerService.method.leaseBudget, request),
+    budgets: async (tenant) => (await client.call(LedgerService.method.listBudgets, { tenant: tenant ?? "" })).budgets,
     close: () => client.close(),
   };
 }
@@ -30,6 +48,7 @@ export function createControlClient(deps: UnaryClientDeps): Closing<ControlPeer>
     createKey: (request) => client.call(ControlService.method.createKey, request),
     listKeys: async (tenant) => (await client.call(ControlService.method.listKeys, { tenant: tenant ?? "" })).keys,
     revokeKey: async (keyId) => present((await client.call(ControlService.method.revokeKey, { keyId })).record, "key"),
+    rotateKey: (keyId, graceMs) => client.call(ControlService.method.rotateKey, { keyId, graceMs }),
     setDrain: async (backend, drained) => (await client.call(ControlService.method.setDrain, { backend, drained })).drainedBackends,
     state: async (knownRevision) => (await client.call(ControlService.method.getControlState, { knownRevision })).state,
     close: () => client.close(),
@@ -56,6 +75,10 @@ export function createExplainClient(deps: UnaryClientDeps): Closing<ExplainPeer>
 }
 
 function present<T>(value: T | undefined, what: string): T {
-  if (value === undefined) throw new SignalboxError("INTERNAL", `the answer holds no ${what}`);
+  if (value === undefined) throw incomplete(what);
   return value;
+}
+
+function incomplete(what: string): SignalboxError {
+  return new SignalboxError("INTERNAL", `the answer holds no ${what}`);
 }

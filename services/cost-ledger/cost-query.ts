@@ -2,11 +2,13 @@ import { create } from "@bufbuild/protobuf";
 import { CostRowSchema, type CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery } from "#libs/peers/index.ts";
+import { ENTRIES_AS_ROLLUPS, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_HOUR_US, ROLLUP_SUMS } from "./rollups.ts";
 import { COST_ROWS_DEFAULT } from "./store.ts";
 
 /** How a database spells what differs. `parameter` gets the 1-based number of a bound value. */
 export interface SqlDialect {
   readonly parameter: (number: number) => string;
+  /** The day, and the hour, of the column `hour` (hours since the epoch) as ISO text. */
   readonly day: string;
   readonly hour: string;
   /** A tag's value as text, '' when absent; `key` is a parameter. */
@@ -21,43 +23,66 @@ export interface Sql {
   readonly values: readonly (string | bigint | number)[];
 }
 
-const COLUMN_DIMENSIONS: ReadonlySet<string> = new Set(["tenant", "team", "key_id", "model", "backend", "provider", "experiment", "arm"]);
+type Bind = (value: string | bigint | number) => string;
+
+const COLUMN_DIMENSIONS: ReadonlySet<string> = new Set(ROLLUP_DIMENSIONS);
 const TAG_PREFIX = "tag:";
 /** Dimensions of one query. */
 const DIMENSIONS_MAX = 8;
 /** Rows of one answer. */
 const ROWS_MAX = 100_000;
+const HOUR_MS = ROLLUP_HOUR_US / 1000;
 
-/** Builds the sums of a query. Names are checked against a list and values are bound: nothing of the caller's becomes SQL. */
+/**
+ * Builds the sums of a query: whole hours from the roll-ups, what is cut off at the period's ends from the entries, and
+ * everything from the entries where a tag is asked for. Names are checked against a list and values are bound: nothing of
+ * the caller's becomes SQL.
+ */
 export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
   const values: (string | bigint | number)[] = [];
-  const bind = (value: string | bigint | number): string => dialect.parameter(values.push(value));
+  const bind: Bind = (value) => dialect.parameter(values.push(value));
   if (query.by.length > DIMENSIONS_MAX)
     throw new SignalboxError("REQUEST_MALFORMED", `at most ${DIMENSIONS_MAX} dimensions`, { param: "by" });
   const groups = query.by.map((name) => dimension(name, dialect, bind));
-  const where: string[] = [];
-  if (query.sinceMs !== undefined) where.push(`started_at_us >= ${bind(microseconds(query.sinceMs))}`);
-  if (query.untilMs !== undefined) where.push(`started_at_us < ${bind(microseconds(query.untilMs))}`);
   const limit = Math.min(ROWS_MAX, query.limit ?? COST_ROWS_DEFAULT);
   const text = [
     `SELECT ${[...groups.map((group, index) => `${group} AS g${index}`), ...SUMS].join(", ")}`,
-    "FROM entries",
-    where.length > 0 ? `WHERE ${where.join(" AND ")}` : "",
+    `FROM (${query.by.some((name) => name.startsWith(TAG_PREFIX)) ? fromEntries(query, bind) : fromRollups(query, bind)}) AS rows`,
     groups.length > 0 ? `GROUP BY ${groups.map((_, index) => `g${index}`).join(", ")}` : "",
     `ORDER BY cost_nano_usd DESC${groups.map((_, index) => `, g${index}`).join("")} LIMIT ${limit}`,
   ];
   return { text: text.filter((line) => line !== "").join(" "), values };
 }
 
-const SUMS = [
-  "COALESCE(SUM(CASE WHEN attempt = 1 THEN sign ELSE 0 END), 0) AS requests",
-  "COALESCE(SUM(sign), 0) AS attempts",
-  "COALESCE(SUM(input_tokens), 0) AS input_tokens",
-  "COALESCE(SUM(output_tokens), 0) AS output_tokens",
-  "COALESCE(SUM(cost_nano_usd), 0) AS cost_nano_usd",
-  "COALESCE(SUM(waste_nano_usd), 0) AS waste_nano_usd",
-  "COALESCE(SUM(baseline_nano_usd), 0) AS baseline_nano_usd",
-];
+const SUMS = ROLLUP_SUMS.map(({ name }) => `COALESCE(SUM(${name}), 0) AS ${name}`);
+
+function fromEntries({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
+  const select = ENTRIES_AS_ROLLUPS.replace(" FROM entries", ", tags FROM entries");
+  return `${select}${period(sinceMs, untilMs, bind)}`;
+}
+
+function fromRollups({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
+  const firstHour = sinceMs === undefined ? undefined : Math.ceil(sinceMs / HOUR_MS);
+  const endHour = untilMs === undefined ? undefined : Math.floor(untilMs / HOUR_MS);
+  // A period without a whole hour in it.
+  if (firstHour !== undefined && endHour !== undefined && firstHour >= endHour) {
+    return `${ENTRIES_AS_ROLLUPS}${period(sinceMs, untilMs, bind)}`;
+  }
+  const where: string[] = [];
+  if (firstHour !== undefined) where.push(`hour >= ${bind(firstHour)}`);
+  if (endHour !== undefined) where.push(`hour < ${bind(endHour)}`);
+  const parts = [`SELECT ${ROLLUP_COLUMNS.join(", ")} FROM rollups${where.length > 0 ? ` WHERE ${where.join(" AND ")}` : ""}`];
+  if (sinceMs !== undefined && sinceMs % HOUR_MS !== 0) parts.push(`${ENTRIES_AS_ROLLUPS}${period(sinceMs, firstHour! * HOUR_MS, bind)}`);
+  if (untilMs !== undefined && untilMs % HOUR_MS !== 0) parts.push(`${ENTRIES_AS_ROLLUPS}${period(endHour! * HOUR_MS, untilMs, bind)}`);
+  return parts.join(" UNION ALL ");
+}
+
+function period(sinceMs: number | undefined, untilMs: number | undefined, bind: Bind): string {
+  const where: string[] = [];
+  if (sinceMs !== undefined) where.push(`started_at_us >= ${bind(microseconds(sinceMs))}`);
+  if (untilMs !== undefined) where.push(`started_at_us < ${bind(microseconds(untilMs))}`);
+  return where.length > 0 ? ` WHERE ${where.join(" AND ")}` : "";
+}
 
 /** A row of either database as the message; sums arrive as bigint, text or number. */
 export function costRow(row: Readonly<Record<string, unknown>>, groups: number): CostRow {
@@ -71,10 +96,11 @@ export function costRow(row: Readonly<Record<string, unknown>>, groups: number):
     costNanoUsd: sum("cost_nano_usd"),
     wasteNanoUsd: sum("waste_nano_usd"),
     baselineNanoUsd: sum("baseline_nano_usd"),
+    idleNanoUsd: sum("idle_nano_usd"),
   });
 }
 
-function dimension(name: string, dialect: SqlDialect, bind: (value: string) => string): string {
+function dimension(name: string, dialect: SqlDialect, bind: Bind): string {
   if (COLUMN_DIMENSIONS.has(name)) return name;
   if (name === "day") return dialect.day;
   if (name === "hour") return dialect.hour;

@@ -186,3 +186,44 @@ test("the price book is pushed at the start, on a change and every half minute, 
   assert.notEqual(books.at(-1)!.version, first);
   assert.equal(host.module.checks.find((check) => check.name === "price-book")!.status().state, "ok");
 });
+
+test("a rented machine's entries add up to its rent, hour by hour, also when entries come late", async (t) => {
+  const { clock, host, bus } = await fixture(t);
+  const HOUR_MS = 3_600_000;
+  const rent = 3_600_000_000n;
+  await clock.advanceAsync(HOUR_MS - (clock.now() % HOUR_MS));
+  const firstMs = clock.now();
+  const { version } = await host.ledger.priceBook();
+  const book = async (attemptId: string, hour: number, gpuSeconds: number): Promise<void> => {
+    const record = posted(attemptId, {
+      backend: "gpu",
+      priceVersion: version,
+      startedAtUs: BigInt(firstMs + hour * HOUR_MS + 60_000) * 1000n,
+      gpuSeconds,
+      costNanoUsd: BigInt(gpuSeconds) * 1_000_000n,
+    }).record;
+    await bus.publishDurable(SUBJECTS.entryRecorded, toBinary(EntriesRecordedSchema, create(EntriesRecordedSchema, { outbox: "x", records: [record] })), attemptId); // prettier-ignore
+    await clock.advanceAsync(1_000);
+  };
+  const hours = async (): Promise<(readonly [string, bigint, bigint])[]> => {
+    const rows = await host.ledger.costs({ by: ["hour", "backend"], sinceMs: firstMs });
+    return rows
+      .filter(({ group }) => group[1] === "gpu")
+      .map(({ group, costNanoUsd, idleNanoUsd }) => [group[0]!, costNanoUsd, idleNanoUsd] as const)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1));
+  };
+  const name = (hour: number): string => new Date(firstMs + hour * HOUR_MS).toISOString().replace(".000", "");
+  await book("a1", 0, 600);
+  await book("a2", 1, 4_000);
+  await clock.advanceAsync(2 * HOUR_MS + 400_000);
+  assert.deepEqual(await hours(), [
+    [name(0), rent, rent - 600_000_000n],
+    [name(1), rent, rent - 4_000_000_000n],
+  ]);
+  for (const late of ["late-1", "late-2"]) {
+    await book(late, 0, 5);
+    await clock.advanceAsync(120_000);
+    assert.equal((await hours())[0]![1], rent, late);
+  }
+  assert.equal((await host.ledger.verify()).problemCount, 0n);
+});

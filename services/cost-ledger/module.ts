@@ -3,17 +3,23 @@ import { GetSummaryResponseSchema, type GetSummaryResponse } from "#gen/signalbo
 import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { EventBus } from "#libs/bus/bus.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
+import type { Config } from "#libs/config/model.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
+import { ratesAt, type PriceIndex } from "#libs/money/index.ts";
 import type { ServiceModule } from "#libs/lifecycle/index.ts";
-import type { ControlPeer, EntryFilter, LedgerPeer } from "#libs/peers/index.ts";
+import type { ControlPeer, EntryFilter, InvoiceComparison, InvoiceQuery, LedgerPeer } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import { BudgetDesk } from "./budgets/index.ts";
 import { Consumer } from "./consumer.ts";
 import { Control } from "./control/index.ts";
+import { hourSpan, idleRecords, rentedHours } from "./idle.ts";
 import { PricePublisher } from "./price-publisher.ts";
+import { reconcileInvoice } from "./reconcile.ts";
 import { createPostgresStore } from "./store-postgres.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import { createSqliteStore } from "./store-sqlite.ts";
 import type { LedgerStore } from "./store.ts";
+import { verifyLedger } from "./verify.ts";
 
 /** What the cost ledger needs. */
 export interface CostLedgerDeps {
@@ -37,6 +43,8 @@ export interface CostLedgerHost {
 /** Whole states are pushed again this often, for replicas that missed one. */
 const PRICES_PERIOD_MS = 30_000;
 const CONTROL_PERIOD_MS = 10_000;
+/** How often hours are closed and rent that nobody used is booked, ms. */
+const IDLE_PERIOD_MS = 60_000;
 /** Another replica's change of the control state is noticed within this. */
 const CONTROL_POLL_MS = 2_000;
 const SQLITE_PREFIX = "sqlite:";
@@ -49,6 +57,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   const prices = new PricePublisher({ store, bus, clock, logger });
   const control = new Control({ store, bus, clock, random: deps.random, config });
   const consumer = new Consumer({ store, bus, prices, clock, logger, metrics: deps.metrics });
+  const desk = new BudgetDesk({ config, store, bus, clock, logger });
   const timers: Timer[] = [];
   let endConfig = (): void => {};
 
@@ -59,6 +68,12 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   };
   const tryStoreUp = (): void => {
     onStoreUp().catch((error: unknown) => logger.warn({ error: String(error) }, "the ledger's store did not answer"));
+  };
+  const bookIdle = (): void => {
+    if (!store.up) return;
+    closeHours(store, config.current, prices.index, clock.now()).catch((error: unknown) => {
+      logger.warn({ error: String(error) }, "idle time could not be booked; it is tried again");
+    });
   };
   const reprice = (): void => {
     prices.rebuild(config.current);
@@ -74,12 +89,14 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       if (store.up) await onStoreUp();
       prices.publish();
       consumer.start();
+      bookIdle();
       endConfig = config.onChange(() => {
         reprice();
         if (store.up) tryStoreUp();
       });
       timers.push(
         clock.every(PRICES_PERIOD_MS, () => prices.publish()),
+        clock.every(IDLE_PERIOD_MS, bookIdle),
         clock.every(CONTROL_PERIOD_MS, () => control.publish()),
         clock.every(CONTROL_POLL_MS, () => store.kind === "postgres" && store.up && tryRefresh(control)),
       );
@@ -105,7 +122,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       },
     ],
   };
-  return { module, ledger: ledgerOf(store, prices), control };
+  return { module, ledger: ledgerOf(store, prices, desk, clock), control };
 }
 
 function tryRefresh(control: Control): void {
@@ -118,16 +135,48 @@ function openStore(deps: CostLedgerDeps): LedgerStore {
   if (!text.startsWith(SQLITE_PREFIX)) return createPostgresStore({ url: text, clock: deps.clock, logger: deps.logger });
   const path = text.slice(SQLITE_PREFIX.length);
   if (path === IN_MEMORY) return new SqliteDatabase(path);
-  return createSqliteStore(path);
+  return createSqliteStore(path, deps.clock);
 }
 
-function ledgerOf(store: LedgerStore, prices: PricePublisher): LedgerPeer {
+function ledgerOf(store: LedgerStore, prices: PricePublisher, desk: BudgetDesk, clock: Clock): LedgerPeer {
   return {
     exportEntries: (filter) => exportAll(store, filter),
     costs: (query) => store.costs(query),
     priceBook: async (): Promise<PriceBook> => prices.book!,
     summary: () => summaryOf(store),
+    verify: (progress) => verifyLedger(store, progress),
+    reconcile: (query) => reconcile(store, prices, query, clock.now()),
+    leaseBudget: (request) => desk.lease(request),
+    budgets: (tenant) => desk.list(tenant),
   };
+}
+
+/** Compares an invoice with the entries of its period; the prices are those the attempts were admitted under. */
+async function reconcile(store: LedgerStore, prices: PricePublisher, query: InvoiceQuery, nowMs: number): Promise<InvoiceComparison> {
+  const { sinceMs, untilMs, only } = query;
+  const filter = { ...(sinceMs === undefined ? {} : { sinceMs }), ...(untilMs === undefined ? {} : { untilMs }) };
+  const entries: Entry[] = [];
+  const indexes = new Map<string, PriceIndex | undefined>();
+  for await (const batch of exportAll(store, filter)) {
+    for (const entry of batch) {
+      const { backend, provider, priceVersion } = entry.record!;
+      if (only.length > 0 && !only.includes(backend) && !only.includes(provider)) continue;
+      entries.push(entry);
+      if (!indexes.has(priceVersion)) indexes.set(priceVersion, await prices.versioned(priceVersion));
+    }
+  }
+  return reconcileInvoice(query.lines, entries, (version) => (version === undefined ? prices.index : indexes.get(version)), nowMs);
+}
+
+/** Books the idle part of every closed hour of every rented backend. */
+async function closeHours(store: LedgerStore, config: Config, index: PriceIndex | undefined, nowMs: number): Promise<void> {
+  if (index === undefined) return;
+  const backends = [...config.backends.keys()].filter((name) => (ratesAt(index, name, nowMs, 0, "")?.rates.perHourNano ?? 0n) > 0n);
+  if (backends.length === 0) return;
+  const rented = rentedHours(config, index, await store.rentedSince(backends, nowMs), nowMs);
+  if (rented.length === 0) return;
+  const records = idleRecords(rented, await store.hourSums(...hourSpan(rented)), config, index.version);
+  if (records.length > 0) await store.book(records, nowMs);
 }
 
 async function* exportAll(store: LedgerStore, filter: EntryFilter): AsyncGenerator<readonly Entry[]> {
@@ -142,11 +191,11 @@ async function* exportAll(store: LedgerStore, filter: EntryFilter): AsyncGenerat
 }
 
 async function summaryOf(store: LedgerStore): Promise<GetSummaryResponse> {
-  const away = create(GetSummaryResponseSchema, { store: store.kind, storeUp: false });
+  const away = create(GetSummaryResponseSchema, { store: store.kind, storeUp: false, appendOnly: store.appendOnly });
   if (!store.up) return away;
   try {
     const totals = await store.totals();
-    return create(GetSummaryResponseSchema, { ...totals, store: store.kind, storeUp: true });
+    return create(GetSummaryResponseSchema, { ...totals, store: store.kind, storeUp: true, appendOnly: store.appendOnly });
   } catch {
     return away;
   }

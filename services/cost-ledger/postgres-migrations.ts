@@ -1,4 +1,5 @@
 import { COLUMNS } from "./columns.ts";
+import { ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
 
 /** Applied in order, each once; `schema_version` counts them. Entries are append-only: the trigger refuses anything else. */
 export const MIGRATIONS: readonly string[] = [
@@ -13,4 +14,10 @@ export const MIGRATIONS: readonly string[] = [
    CREATE TABLE control (id int2 PRIMARY KEY CHECK (id = 1), revision int8 NOT NULL, state bytea NOT NULL);
    CREATE TABLE counters (name text PRIMARY KEY, value int8 NOT NULL);
    INSERT INTO counters VALUES ('duplicates', 0);`,
+  `CREATE TABLE rollups (hour int8 NOT NULL, ${ROLLUP_DIMENSIONS.map((name) => `${name} text NOT NULL`).join(", ")},
+     ${ROLLUP_SUMS.map(({ name }) => `${name} int8 NOT NULL`).join(", ")},
+     PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITH (fillfactor = 70);
+   CREATE TABLE budgets (key text PRIMARY KEY, revision int8 NOT NULL, state text NOT NULL);
+   CREATE TABLE rents (backend text PRIMARY KEY, since_ms int8 NOT NULL);
+   ${ROLLUP_FILL};`,
 ];

@@ -26,6 +26,7 @@ export class PricePublisher {
   readonly #deps: PricePublisherDeps;
   readonly #versions = new Map<string, PriceIndex>();
   #book: PriceBook | undefined;
+  #index: PriceIndex | undefined;
   /** Why the last rebuild was refused; undefined when it was not. */
   refused: string | undefined;
 
@@ -37,13 +38,19 @@ export class PricePublisher {
     return this.#book;
   }
 
+  /** The book in force, compiled. */
+  get index(): PriceIndex | undefined {
+    return this.#index;
+  }
+
   /** Builds the book of a configuration. A source that cannot be read refuses the whole: the old book stays, and an error is logged. Throws only when there is no old one. */
   rebuild(config: Config): void {
     const { logger } = this.#deps;
     try {
       const files = config.prices.files.map((path) => parsePriceFile(path, readFileSync(path, "utf8")));
       const { book, warnings } = buildPriceBook(config, files);
-      this.#keep(book.version, compilePriceBook(book));
+      this.#index = compilePriceBook(book);
+      this.#keep(book.version, this.#index);
       this.#book = book;
       this.refused = undefined;
       for (const warning of warnings) logger.warn({ price_version: book.version }, warning);

@@ -11,12 +11,19 @@ import {
   ExportEntriesResponseSchema,
   GetPriceBookResponseSchema,
   LedgerService,
+  ListBudgetsResponseSchema,
   ListCostsResponseSchema,
+  ReconcileInvoiceResponseSchema,
+  VerifyLedgerResponseSchema,
+  type VerifyLedgerResponse,
 } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { ControlPeer, EntryFilter, LedgerPeer } from "#libs/peers/index.ts";
 import { rpcService, type RpcService } from "#libs/rpc/service.ts";
 
-/** The ledger's reading API over RPC. */
+/** Differences of an invoice in one message. */
+const DIFFERENCES_PER_MESSAGE = 1_000;
+
+/** The ledger's API over RPC. */
 export function ledgerRpc(host: { readonly ledger: LedgerPeer }): RpcService {
   const { ledger } = host;
   return rpcService(LedgerService, {
@@ -42,7 +49,51 @@ export function ledgerRpc(host: { readonly ledger: LedgerPeer }): RpcService {
       return create(GetPriceBookResponseSchema, { book: await ledger.priceBook() });
     },
     getSummary: () => ledger.summary(),
+    async *verifyLedger() {
+      yield* verification(ledger);
+    },
+    async *reconcileInvoice(request) {
+      const { differences, sums } = await ledger.reconcile({
+        lines: request.lines,
+        only: request.only,
+        ...(request.sinceMs > 0 ? { sinceMs: request.sinceMs } : {}),
+        ...(request.untilMs > 0 ? { untilMs: request.untilMs } : {}),
+      });
+      for (let at = 0; at < differences.length; at += DIFFERENCES_PER_MESSAGE)
+        yield create(ReconcileInvoiceResponseSchema, { differences: differences.slice(at, at + DIFFERENCES_PER_MESSAGE) });
+      yield create(ReconcileInvoiceResponseSchema, { sums });
+    },
+    leaseBudget: (request) => ledger.leaseBudget(request),
+    async listBudgets(request) {
+      return create(ListBudgetsResponseSchema, { budgets: [...(await ledger.budgets(request.tenant))] });
+    },
   });
+}
+
+/** Progress as it comes, then the report. Progress that nobody has read yet is replaced by newer. */
+async function* verification(ledger: LedgerPeer): AsyncGenerator<VerifyLedgerResponse> {
+  let wake = (): void => {};
+  let entries = 0n;
+  let ended = false;
+  const report = ledger
+    .verify((walked) => {
+      entries = walked;
+      wake();
+    })
+    .finally(() => {
+      ended = true;
+      wake();
+    });
+  // Looked at below; until then its failure is nobody's surprise.
+  report.catch(() => undefined);
+  for (let told = 0n; !ended;) {
+    if (entries === told) await new Promise<void>((resolve) => (wake = resolve));
+    if (ended) break;
+    told = entries;
+    yield create(VerifyLedgerResponseSchema, { entries });
+  }
+  const found = await report;
+  yield create(VerifyLedgerResponseSchema, { entries: found.entries, report: found });
 }
 
 /** Control state over RPC. Secrets leave only in the answer to CreateKey, digests only in the whole state. */
@@ -59,6 +110,7 @@ export function controlRpc(host: { readonly control: ControlPeer }): RpcService 
     async revokeKey(request) {
       return create(RevokeKeyResponseSchema, { record: await control.revokeKey(request.keyId) });
     },
+    rotateKey: (request) => control.rotateKey(request.keyId, request.graceMs),
     async setDrain(request) {
       const drainedBackends = await control.setDrain(request.backend, request.drained);
       return create(SetDrainResponseSchema, { drainedBackends: [...drainedBackends] });

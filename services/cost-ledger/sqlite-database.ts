@@ -6,13 +6,18 @@ import type { Entry, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import { COLUMNS } from "./columns.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
+import { ROLLUP_ADD, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS, rollUp } from "./rollups.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
 import {
   EXPORT_BATCH_MAX,
+  Overtaken,
   storeUnavailable,
   type Booked,
+  type BudgetRow,
   type ChainRow,
+  type HourSum,
   type LedgerStore,
+  type RollupSums,
   type StoredControl,
   type StoreTotals,
 } from "./store.ts";
@@ -31,12 +36,18 @@ const MIGRATIONS = [
    CREATE TABLE control (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, state BLOB NOT NULL);
    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
    INSERT INTO counters VALUES ('duplicates', 0);`,
+  `CREATE TABLE rollups (hour INTEGER NOT NULL, ${ROLLUP_DIMENSIONS.map((name) => `${name} TEXT NOT NULL`).join(", ")},
+     ${ROLLUP_SUMS.map(({ name }) => `${name} INTEGER NOT NULL`).join(", ")},
+     PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITHOUT ROWID;
+   CREATE TABLE rents (backend TEXT PRIMARY KEY, since_ms INTEGER NOT NULL);
+   CREATE TABLE budgets (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, state TEXT NOT NULL);
+   ${ROLLUP_FILL};`,
 ];
 
 const DIALECT: SqlDialect = {
   parameter: () => "?",
-  day: "strftime('%Y-%m-%d', started_at_us / 1000000, 'unixepoch')",
-  hour: "strftime('%Y-%m-%dT%H:00:00Z', started_at_us / 1000000, 'unixepoch')",
+  day: "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
+  hour: "strftime('%Y-%m-%dT%H:00:00Z', hour * 3600, 'unixepoch')",
   tag: (key) => `COALESCE(tags ->> ${key}, '')`,
   tagKey: (name) => `$."${name.replaceAll('"', '\\"')}"`,
 };
@@ -47,10 +58,12 @@ const DIALECT: SqlDialect = {
  */
 export class SqliteDatabase implements LedgerStore {
   readonly kind = "sqlite";
+  readonly appendOnly = "trigger";
   readonly #path: string;
   #database: DatabaseSync | undefined;
   #insert: StatementSync | undefined;
   #existing: StatementSync | undefined;
+  #addRollup: StatementSync | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -76,6 +89,9 @@ export class SqliteDatabase implements LedgerStore {
     });
     const names = COLUMNS.map(({ name }) => name);
     this.#insert = database.prepare(`INSERT INTO entries (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`);
+    this.#addRollup = database.prepare(
+      `INSERT INTO rollups (${ROLLUP_COLUMNS.join(", ")}) VALUES (${ROLLUP_COLUMNS.map(() => "?").join(", ")}) ${ROLLUP_ADD}`,
+    );
     this.#existing = database.prepare(
       "SELECT kind, record, baseline_nano_usd, part FROM entries WHERE attempt_id = ? AND part < 2 ORDER BY part",
     );
@@ -97,6 +113,7 @@ export class SqliteDatabase implements LedgerStore {
       }
       const plan = planEntries(records, existing, chainEnd(database), nowMs);
       for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
+      for (const { hour, dimensions, sums } of rollUp(plan.rows)) this.#addRollup!.run(hour, ...dimensions, ...sums);
       if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
       return { entries: plan.rows.length, duplicates: plan.duplicates };
     });
@@ -141,21 +158,77 @@ export class SqliteDatabase implements LedgerStore {
   }
 
   async chain(after: bigint, limit: number): Promise<readonly ChainRow[]> {
+    const rows = this.#open().prepare("SELECT * FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?").all(after, limit);
+    return rows.map((columns) => ({
+      sequence: columns["sequence"] as bigint,
+      part: Number(columns["part"]),
+      bookedAtMs: Number(columns["booked_at_ms"]),
+      baselineNanoUsd: columns["baseline_nano_usd"] as bigint,
+      record: columns["record"] as Uint8Array,
+      hash: columns["hash"] as Uint8Array,
+      columns,
+    }));
+  }
+
+  async rollupSums(): Promise<RollupSums> {
+    const database = this.#open();
+    const rows = database
+      .prepare("SELECT tenant, team, backend, SUM(cost_nano_usd) AS cost FROM rollups GROUP BY tenant, team, backend")
+      .all();
+    return {
+      sequence: chainEnd(database).sequence,
+      groups: rows.map((row) => ({
+        tenant: row["tenant"] as string,
+        team: row["team"] as string,
+        backend: row["backend"] as string,
+        costNanoUsd: row["cost"] as bigint,
+      })),
+    };
+  }
+
+  async hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {
     const rows = this.#open()
       .prepare(
-        "SELECT sequence, part, sign, attempt_id, tenant, cost_nano_usd, record, hash FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "SELECT backend, hour, SUM(cost_nano_usd) AS cost, SUM(idle_entries) AS idle FROM rollups WHERE hour >= ? AND hour < ? GROUP BY backend, hour",
       )
-      .all(after, limit);
+      .all(fromHour, untilHour);
     return rows.map((row) => ({
-      sequence: row["sequence"] as bigint,
-      part: Number(row["part"]),
-      sign: Number(row["sign"]),
-      attemptId: row["attempt_id"] as string,
-      tenant: row["tenant"] as string,
-      costNanoUsd: row["cost_nano_usd"] as bigint,
-      record: row["record"] as Uint8Array,
-      hash: row["hash"] as Uint8Array,
+      backend: row["backend"] as string,
+      hour: Number(row["hour"]),
+      costNanoUsd: row["cost"] as bigint,
+      idleEntries: row["idle"] as bigint,
     }));
+  }
+
+  async rentedSince(backends: readonly string[], nowMs: number): Promise<ReadonlyMap<string, number>> {
+    return this.#transaction((database) => {
+      const note = database.prepare("INSERT OR IGNORE INTO rents VALUES (?, ?)");
+      for (const backend of backends) note.run(backend, Math.floor(nowMs));
+      const rows = database.prepare("SELECT backend, since_ms FROM rents").all();
+      return new Map(rows.map((row) => [row["backend"] as string, Number(row["since_ms"])]));
+    });
+  }
+
+  async loadBudgets(keys: readonly string[]): Promise<readonly BudgetRow[]> {
+    const read = this.#open().prepare("SELECT key, revision, state FROM budgets WHERE key = ?");
+    return keys.flatMap((key) => read.all(key) as unknown as BudgetRow[]);
+  }
+
+  async saveBudgets(rows: readonly BudgetRow[]): Promise<boolean> {
+    try {
+      return this.#transaction((database) => {
+        const add = database.prepare("INSERT OR IGNORE INTO budgets (revision, state, key) VALUES (?, ?, ?)");
+        const replace = database.prepare("UPDATE budgets SET revision = ?, state = ? WHERE key = ? AND revision = ?");
+        for (const { key, revision, state } of rows) {
+          const { changes } = revision === 0n ? add.run(1n, state, key) : replace.run(revision + 1n, state, key, revision);
+          if (Number(changes) !== 1) throw new Overtaken();
+        }
+        return true;
+      });
+    } catch (error) {
+      if (error instanceof Overtaken) return false;
+      throw error;
+    }
   }
 
   async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {

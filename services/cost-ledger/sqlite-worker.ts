@@ -7,7 +7,7 @@ import type { Booked, LedgerStore } from "./store.ts";
 import { errorToWire, type WorkerError } from "./wire-error.ts";
 
 /** What the worker can be asked. */
-export type StoreMethod = Exclude<keyof LedgerStore, "kind" | "up" | "onChange" | "book"> | "bookEncoded";
+export type StoreMethod = Exclude<keyof LedgerStore, "kind" | "appendOnly" | "up" | "onChange" | "book"> | "bookEncoded";
 
 /** A question to the worker. */
 interface WorkerCall {

@@ -93,3 +93,37 @@ test("postgres: starts degraded without a server and is up when it comes", { ski
   await becomes(store, true);
   assert.equal((await store.totals()).entries, 0n);
 });
+
+test(
+  "postgres: the ledger works as a role that cannot change entries, so that append-only does not hang on a trigger",
+  { skip },
+  async (t) => {
+    const url = await freshUrl();
+    const store = await open(url);
+    t.after(() => store.stop());
+    assert.equal(store.appendOnly, "role and trigger");
+    await store.book([posted("a1")], 1);
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    t.after(() => client.end());
+    await client.query("DROP TRIGGER entries_append_only ON entries");
+    await client.query("SET ROLE signalbox_ledger_writer");
+    for (const sql of ["UPDATE entries SET cost_nano_usd = 0", "DELETE FROM entries", "TRUNCATE entries", "DROP TABLE entries"]) {
+      await assert.rejects(client.query(sql), { code: "42501" });
+    }
+  },
+);
+
+test("postgres: a login that may not make roles still books, with the trigger alone", { skip }, async (t) => {
+  const url = await freshUrl();
+  const admin = new pg.Client({ connectionString: url });
+  await admin.connect();
+  t.after(() => admin.end());
+  await admin.query("CREATE ROLE plain LOGIN");
+  await admin.query("REVOKE signalbox_ledger_writer FROM plain").catch(() => undefined);
+  await admin.query("GRANT ALL ON SCHEMA public TO plain");
+  const store = await open(url.replace(/\/\/[^@/]*@?/, "//plain@"));
+  t.after(() => store.stop());
+  assert.equal(store.appendOnly, "trigger");
+  assert.equal((await store.book([posted("a1")], 1)).entries, 1);
+});

@@ -1,19 +1,23 @@
 import pg from "pg";
 import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
-import type { Entry, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
-import { COLUMNS, type ColumnValue } from "./columns.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
-import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
-import { MIGRATIONS } from "./postgres-migrations.ts";
+import { entryOf, type PricedRecord } from "./entries/index.ts";
+import { bookBatch, saveBudgetRows } from "./postgres-booking.ts";
+import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
 import {
   EXPORT_BATCH_MAX,
+  Overtaken,
   storeUnavailable,
   type Booked,
+  type BudgetRow,
   type ChainRow,
+  type HourSum,
   type LedgerStore,
+  type RollupSums,
   type StoredControl,
   type StoreTotals,
 } from "./store.ts";
@@ -28,16 +32,13 @@ const QUERY_TIMEOUT_MS = 17_000;
 /** Between attempts to reach a server that is away; doubles up to the maximum, so that healing takes at most some seconds. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 3_000;
-/** Advisory locks of this program: one writer of entries, one migrator, over all processes. */
-const WRITER_LOCK = 7_201_001;
-const MIGRATION_LOCK = 7_201_002;
 /** SQLSTATE classes that say the server is leaving or gone: 08 connection, 57 operator intervention, 53 resources. */
 const AWAY = /^(08|57|53)/;
 
 const DIALECT: SqlDialect = {
   parameter: (number) => `$${number}`,
-  day: "to_char(to_timestamp(started_at_us / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
-  hour: `to_char(to_timestamp(started_at_us / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00:00Z"')`,
+  day: "to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+  hour: `to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00:00Z"')`,
   tag: (key) => `COALESCE(tags ->> ${key}::text, '')`,
   tagKey: (name) => name,
 };
@@ -61,6 +62,8 @@ class PostgresStore implements LedgerStore {
   readonly #pool: pg.Pool;
   readonly #listeners: ((up: boolean) => void)[] = [];
   #up = false;
+  /** Whether connections work as the role that cannot change entries. */
+  #hasRole = false;
   #stopped = false;
   #retryMs = RETRY_MS;
   #retryTimer: Timer | undefined;
@@ -79,8 +82,15 @@ class PostgresStore implements LedgerStore {
       keepAlive: true,
       application_name: "signalbox",
       allowExitOnIdle: true,
+      onConnect: async (client) => {
+        if (this.#hasRole) await client.query(`SET ROLE ${WRITER_ROLE}`);
+      },
     });
     this.#pool.on("error", (error) => this.#lost(error));
+  }
+
+  get appendOnly(): "trigger" | "role and trigger" {
+    return this.#hasRole ? "role and trigger" : "trigger";
   }
 
   get up(): boolean {
@@ -139,20 +149,71 @@ class PostgresStore implements LedgerStore {
   }
 
   async chain(after: bigint, limit: number): Promise<readonly ChainRow[]> {
+    const rows = await this.#query("SELECT * FROM entries WHERE sequence > $1 ORDER BY sequence LIMIT $2", [after, limit]);
+    return rows.map((columns) => ({
+      sequence: BigInt(columns["sequence"] as string),
+      part: columns["part"] as number,
+      bookedAtMs: Number(columns["booked_at_ms"]),
+      baselineNanoUsd: BigInt(columns["baseline_nano_usd"] as string),
+      record: columns["record"] as Uint8Array,
+      hash: columns["hash"] as Uint8Array,
+      columns,
+    }));
+  }
+
+  async rollupSums(): Promise<RollupSums> {
+    // One statement is one snapshot.
     const rows = await this.#query(
-      "SELECT sequence, part, sign, attempt_id, tenant, cost_nano_usd, record, hash FROM entries WHERE sequence > $1 ORDER BY sequence LIMIT $2",
-      [after, limit],
+      `SELECT COALESCE((SELECT MAX(sequence) FROM entries), 0)::text AS sequence, tenant, team, backend, SUM(cost_nano_usd)::text AS cost
+       FROM rollups GROUP BY tenant, team, backend`,
+      [],
+    );
+    return {
+      sequence: BigInt((rows[0]?.["sequence"] as string | undefined) ?? "0"),
+      groups: rows.map((row) => ({
+        tenant: row["tenant"] as string,
+        team: row["team"] as string,
+        backend: row["backend"] as string,
+        costNanoUsd: BigInt(row["cost"] as string),
+      })),
+    };
+  }
+
+  async hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {
+    const rows = await this.#query(
+      "SELECT backend, hour, SUM(cost_nano_usd)::text AS cost, SUM(idle_entries)::text AS idle FROM rollups WHERE hour >= $1 AND hour < $2 GROUP BY backend, hour",
+      [fromHour, untilHour],
     );
     return rows.map((row) => ({
-      sequence: BigInt(row["sequence"] as string),
-      part: row["part"] as number,
-      sign: row["sign"] as number,
-      attemptId: row["attempt_id"] as string,
-      tenant: row["tenant"] as string,
-      costNanoUsd: BigInt(row["cost_nano_usd"] as string),
-      record: row["record"] as Uint8Array,
-      hash: row["hash"] as Uint8Array,
+      backend: row["backend"] as string,
+      hour: Number(row["hour"]),
+      costNanoUsd: BigInt(row["cost"] as string),
+      idleEntries: BigInt(row["idle"] as string),
     }));
+  }
+
+  async rentedSince(backends: readonly string[], nowMs: number): Promise<ReadonlyMap<string, number>> {
+    await this.#query("INSERT INTO rents SELECT backend, $2 FROM unnest($1::text[]) AS backend ON CONFLICT DO NOTHING", [
+      backends,
+      Math.floor(nowMs),
+    ]);
+    const rows = await this.#query("SELECT backend, since_ms FROM rents", []);
+    return new Map(rows.map((row) => [row["backend"] as string, Number(row["since_ms"])]));
+  }
+
+  async loadBudgets(keys: readonly string[]): Promise<readonly BudgetRow[]> {
+    const rows = await this.#query("SELECT key, revision, state FROM budgets WHERE key = ANY($1::text[])", [keys]);
+    return rows.map((row) => ({ key: row["key"] as string, revision: BigInt(row["revision"] as string), state: row["state"] as string }));
+  }
+
+  async saveBudgets(rows: readonly BudgetRow[]): Promise<boolean> {
+    try {
+      await this.#transaction((client) => saveBudgetRows(client, rows));
+      return true;
+    } catch (error) {
+      if (error instanceof Overtaken) return false;
+      throw error;
+    }
   }
 
   async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
@@ -198,12 +259,20 @@ class PostgresStore implements LedgerStore {
 
   /** Migrates and is up, or tries again later. Never rejects: the service starts degraded. */
   async #connect(): Promise<void> {
+    const owner = new pg.Client({
+      connectionString: this.#deps.url,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      application_name: "signalbox",
+    });
+    // A connection that breaks while it migrates says so through its query.
+    owner.on("error", () => undefined);
     try {
-      const client = await this.#pool.connect();
       try {
-        await migrate(client);
+        await owner.connect();
+        await migrate(owner);
+        this.#hasRole = await makeWriterRole(owner);
       } finally {
-        client.release();
+        await owner.end().catch(() => undefined);
       }
       this.#retryMs = RETRY_MS;
       this.#setUp(true);
@@ -261,6 +330,7 @@ class PostgresStore implements LedgerStore {
   }
 
   #classified(error: unknown): Error {
+    if (error instanceof Overtaken) return error;
     const code = (error as { code?: unknown }).code;
     const isSqlState = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code);
     if (!isSqlState || AWAY.test(code)) this.#lost(error);
@@ -270,75 +340,4 @@ class PostgresStore implements LedgerStore {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-async function migrate(client: pg.PoolClient): Promise<void> {
-  await client.query("BEGIN");
-  try {
-    await client.query("SELECT pg_advisory_xact_lock($1)", [MIGRATION_LOCK]);
-    await client.query("CREATE TABLE IF NOT EXISTS schema_version (version int4 NOT NULL)");
-    const { rows } = await client.query<{ version: number }>("SELECT version FROM schema_version");
-    const version = rows[0]?.version ?? 0;
-    if (version < MIGRATIONS.length) {
-      for (const migration of MIGRATIONS.slice(version)) await client.query(migration);
-      await client.query("DELETE FROM schema_version");
-      await client.query("INSERT INTO schema_version VALUES ($1)", [MIGRATIONS.length]);
-    }
-    await client.query("COMMIT");
-  } catch (error) {
-    await client.query("ROLLBACK").catch(() => undefined);
-    throw error;
-  }
-}
-
-const INSERT = `INSERT INTO entries (${COLUMNS.map(({ name }) => name).join(", ")})
-  SELECT * FROM unnest(${COLUMNS.map(({ postgres }, index) => `$${index + 1}::${postgres}[]`).join(", ")})`;
-
-async function bookBatch(client: pg.PoolClient, records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
-  await client.query("SELECT pg_advisory_xact_lock($1)", [WRITER_LOCK]);
-  const ids = records.map(({ record }) => record.attemptId);
-  const [existing, end] = [await existingOf(client, ids), await chainEnd(client)];
-  const plan = planEntries(records, existing, end, nowMs);
-  if (plan.rows.length > 0) {
-    await client.query(
-      INSERT,
-      COLUMNS.map(({ value }) => plan.rows.map((row) => parameterOf(value(row)))),
-    );
-  }
-  if (plan.duplicates > 0) await client.query("UPDATE counters SET value = value + $1 WHERE name = 'duplicates'", [plan.duplicates]);
-  return { entries: plan.rows.length, duplicates: plan.duplicates };
-}
-
-async function existingOf(client: pg.PoolClient, attemptIds: readonly string[]): Promise<ReadonlyMap<string, BookedAttempt>> {
-  const { rows } = await client.query<{
-    attempt_id: string;
-    kind: RecordKind;
-    record: Buffer;
-    baseline_nano_usd: string;
-    reversed: boolean;
-  }>(
-    `SELECT attempt_id, kind, record, baseline_nano_usd,
-       EXISTS (SELECT 1 FROM entries later WHERE later.attempt_id = entries.attempt_id AND later.part = 1) AS reversed
-     FROM entries WHERE attempt_id = ANY($1::text[]) AND part = 0`,
-    [attemptIds],
-  );
-  return new Map(
-    rows.map((row) => [
-      row.attempt_id,
-      { kind: row.kind, record: row.record, baselineNanoUsd: BigInt(row.baseline_nano_usd), reversed: row.reversed },
-    ]),
-  );
-}
-
-async function chainEnd(client: pg.PoolClient): Promise<ChainEnd> {
-  const { rows } = await client.query<{ sequence: string; hash: Buffer }>(
-    "SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1",
-  );
-  return rows[0] ? { sequence: BigInt(rows[0].sequence), hash: rows[0].hash } : CHAIN_START;
-}
-
-/** The driver writes arrays of Buffers, numbers and texts; a bigint goes as text. */
-function parameterOf(value: ColumnValue): string | number | Buffer {
-  if (typeof value === "bigint") return value.toString();
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
 }

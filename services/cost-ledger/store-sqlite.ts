@@ -1,16 +1,31 @@
 import { Worker, type Transferable } from "node:worker_threads";
 import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { Clock, Timer } from "#libs/clock/index.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { PricedRecord } from "./entries/index.ts";
 import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
-import { storeUnavailable, type Booked, type ChainRow, type LedgerStore, type StoredControl, type StoreTotals } from "./store.ts";
+import {
+  storeUnavailable,
+  type Booked,
+  type BudgetRow,
+  type ChainRow,
+  type HourSum,
+  type LedgerStore,
+  type RollupSums,
+  type StoredControl,
+  type StoreTotals,
+} from "./store.ts";
 import { errorFromWire } from "./wire-error.ts";
 
+/** Between attempts to start a thread in place of a dead one, ms; doubles up to the maximum. */
+const RESTART_MS = 250;
+const RESTART_MAX_MS = 5_000;
+
 /** The ledger in one SQLite file, on a thread of its own: a synced commit takes milliseconds that no request should wait for. */
-export function createSqliteStore(path: string): LedgerStore {
-  return new SqliteStore(path);
+export function createSqliteStore(path: string, clock: Clock): LedgerStore {
+  return new SqliteStore(path, clock);
 }
 
 interface PendingCall {
@@ -20,15 +35,21 @@ interface PendingCall {
 
 class SqliteStore implements LedgerStore {
   readonly kind = "sqlite";
+  readonly appendOnly = "trigger";
   readonly #path: string;
   readonly #pending = new Map<number, PendingCall>();
   readonly #listeners: ((up: boolean) => void)[] = [];
   #worker: Worker | undefined;
+  readonly #clock: Clock;
   #up = false;
+  #stopped = false;
+  #restartMs = RESTART_MS;
+  #restartTimer: Timer | undefined;
   #lastId = 0;
 
-  constructor(path: string) {
+  constructor(path: string, clock: Clock) {
     this.#path = path;
+    this.#clock = clock;
   }
 
   get up(): boolean {
@@ -40,19 +61,27 @@ class SqliteStore implements LedgerStore {
   }
 
   async start(): Promise<void> {
+    this.#stopped = false;
+    await this.#open();
+  }
+
+  async #open(): Promise<void> {
     // The package is emitted as JavaScript; a clone runs its sources.
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-worker.ts" : "./sqlite-worker.js";
-    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: this.#path });
-    this.#worker.on("message", (answer: WorkerAnswer) => this.#answered(answer));
-    this.#worker.on("error", (error) => this.#lost(error));
-    this.#worker.on("exit", () => this.#lost(new Error("the store's thread ended")));
-    this.#worker.unref();
+    const worker = new Worker(new URL(file, import.meta.url), { workerData: this.#path });
+    this.#worker = worker;
+    worker.on("message", (answer: WorkerAnswer) => this.#answered(answer));
+    worker.on("error", (error) => this.#lost(worker, error));
+    worker.on("exit", () => this.#lost(worker, new Error("the store's thread ended")));
+    worker.unref();
     try {
       await this.#call("start", []);
     } catch (error) {
-      await this.#worker.terminate();
+      this.#worker = undefined;
+      await worker.terminate();
       throw error;
     }
+    this.#restartMs = RESTART_MS;
     this.#setUp(true);
   }
 
@@ -77,6 +106,26 @@ class SqliteStore implements LedgerStore {
     return this.#call("chain", [after, limit]);
   }
 
+  rollupSums(): Promise<RollupSums> {
+    return this.#call("rollupSums", []);
+  }
+
+  hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {
+    return this.#call("hourSums", [fromHour, untilHour]);
+  }
+
+  rentedSince(backends: readonly string[], nowMs: number): Promise<ReadonlyMap<string, number>> {
+    return this.#call("rentedSince", [[...backends], nowMs]);
+  }
+
+  loadBudgets(keys: readonly string[]): Promise<readonly BudgetRow[]> {
+    return this.#call("loadBudgets", [[...keys]]);
+  }
+
+  saveBudgets(rows: readonly BudgetRow[]): Promise<boolean> {
+    return this.#call("saveBudgets", [[...rows]]);
+  }
+
   savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
     return this.#call("savePriceBook", [version, book, nowMs]);
   }
@@ -94,10 +143,14 @@ class SqliteStore implements LedgerStore {
   }
 
   async stop(): Promise<void> {
-    if (!this.#up) return;
+    this.#stopped = true;
+    this.#restartTimer?.cancel();
+    const worker = this.#worker;
+    if (!this.#up || worker === undefined) return;
     await this.#call("stop", []);
+    this.#worker = undefined;
     this.#setUp(false);
-    await this.#worker!.terminate();
+    await worker.terminate();
   }
 
   #call<T>(method: StoreMethod, args: readonly unknown[], transfer: readonly Transferable[] = []): Promise<T> {
@@ -119,10 +172,23 @@ class SqliteStore implements LedgerStore {
     else call?.resolve(answer.value);
   }
 
-  #lost(error: Error): void {
+  /** A thread that died is replaced: what it had in hand is rejected as a whole, and its file is as it was committed last. */
+  #lost(worker: Worker, error: Error): void {
+    if (this.#worker !== worker) return;
+    const wasUp = this.#up;
+    this.#worker = undefined;
     for (const call of this.#pending.values()) call.reject(storeUnavailable(error));
     this.#pending.clear();
     this.#setUp(false);
+    if (wasUp) this.#restart();
+  }
+
+  #restart(): void {
+    if (this.#stopped) return;
+    this.#restartTimer = this.#clock.after(this.#restartMs, () => {
+      this.#restartMs = Math.min(RESTART_MAX_MS, this.#restartMs * 2);
+      this.#open().catch(() => this.#restart());
+    });
   }
 
   #setUp(up: boolean): void {

@@ -2,7 +2,7 @@ import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
-import type { PricedRecord } from "./entries/index.ts";
+import type { ChainLink, PricedRecord } from "./entries/index.ts";
 
 /** What a batch did. */
 export interface Booked {
@@ -22,16 +22,37 @@ export interface StoreTotals {
   readonly lastBookedAtMs: number;
 }
 
-/** A row as it is checked: everything the chain covers and the columns that repeat it. */
-export interface ChainRow {
-  readonly sequence: bigint;
-  readonly part: number;
-  readonly sign: number;
-  readonly attemptId: string;
-  readonly tenant: string;
-  readonly costNanoUsd: bigint;
-  readonly record: Uint8Array;
+/** A row as it is checked: what the chain covers, and every column that repeats it, by name. */
+export interface ChainRow extends ChainLink {
+  readonly columns: Readonly<Record<string, unknown>>;
   readonly hash: Uint8Array;
+}
+
+/** What the roll-ups say, as of one entry. */
+export interface RollupSums {
+  /** Last entry they hold. */
+  readonly sequence: bigint;
+  readonly groups: readonly { readonly tenant: string; readonly team: string; readonly backend: string; readonly costNanoUsd: bigint }[];
+}
+
+/** What one backend's hour came to. */
+export interface HourSum {
+  readonly backend: string;
+  /** Hours since the epoch. */
+  readonly hour: number;
+  /** All its entries, idle ones included, nano-USD. */
+  readonly costNanoUsd: bigint;
+  /** How many of them are idle entries. */
+  readonly idleEntries: bigint;
+}
+
+/** A budget's state in one window, as text, and its revision. */
+export interface BudgetRow {
+  /** Budget and window. */
+  readonly key: string;
+  /** What was read; 0 = not there. */
+  readonly revision: bigint;
+  readonly state: string;
 }
 
 /** Stored control state: the encoded message and its revision. */
@@ -51,6 +72,8 @@ export const COST_ROWS_DEFAULT = 10_000;
  */
 export interface LedgerStore {
   readonly kind: "sqlite" | "postgres";
+  /** What keeps entries from being changed: a trigger always, and the database role where the server lets one be made. */
+  readonly appendOnly: "trigger" | "role and trigger";
   /** Whether the store answered last time. */
   readonly up: boolean;
   /** Calls `listener` on every change of `up`. */
@@ -66,6 +89,16 @@ export interface LedgerStore {
   totals(): Promise<StoreTotals>;
   /** Rows above `after`, ascending, for verification. */
   chain(after: bigint, limit: number): Promise<readonly ChainRow[]>;
+  /** Sums of the roll-ups and the entry they reach to, from one snapshot. */
+  rollupSums(): Promise<RollupSums>;
+  /** Sums by backend and hour of the roll-ups, hours [from, until). */
+  hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]>;
+  /** When each of these backends was first known here, ms since the epoch; those not known yet are noted with `nowMs`. */
+  rentedSince(backends: readonly string[], nowMs: number): Promise<ReadonlyMap<string, number>>;
+  /** The stored ones of these keys. */
+  loadBudgets(keys: readonly string[]): Promise<readonly BudgetRow[]>;
+  /** Replaces all of them if every one still has the revision it was read with; false, and nothing written, otherwise. */
+  saveBudgets(rows: readonly BudgetRow[]): Promise<boolean>;
   /** Keeps a price book under its version; a version that is there stays as it is. */
   savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void>;
   priceBook(version: string): Promise<Uint8Array | undefined>;
@@ -74,6 +107,9 @@ export interface LedgerStore {
   saveControl(expected: bigint, next: StoredControl): Promise<boolean>;
   stop(): Promise<void>;
 }
+
+/** Ends a transaction in which another writer was first. */
+export class Overtaken extends Error {}
 
 /** The error of a store that is away. */
 export function storeUnavailable(cause: unknown): SignalboxError {

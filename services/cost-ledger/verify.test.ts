@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { InvoiceLineSchema } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { reconcileInvoice } from "./reconcile.ts";
@@ -88,15 +90,29 @@ test("an invoice is compared with the ledger attempt by attempt", async (t) => {
     { attemptId: "late", costNanoUsd: 7n },
     { attemptId: "", costNanoUsd: 3n },
   ];
-  const result = reconcileInvoice(invoice, await store.exportEntries({}, 0n));
+  const lines = invoice.map((line) => create(InvoiceLineSchema, line));
+  const { differences, sums } = reconcileInvoice(lines, await store.exportEntries({}, 0n), () => undefined, 0);
   assert.deepEqual(
-    result.differences.map(({ attemptId, kind }) => [attemptId, kind]),
+    differences.map(({ attemptId, kind }) => [attemptId, kind]),
     [
+      ["ghost", "not_booked"],
       ["dearer", "amount"],
       ["guessed", "estimated"],
-      ["ghost", "not_booked"],
       ["unknown", "not_invoiced"],
     ],
   );
-  assert.deepEqual([result.matched, result.invoicedNanoUsd, result.bookedNanoUsd, result.anonymousNanoUsd], [2, 44n, 47n, 3n]);
+  assert.deepEqual([sums.matched, sums.invoicedNanoUsd, sums.bookedNanoUsd, sums.anonymousNanoUsd], [2n, 44n, 47n, 3n]);
+});
+
+test("a tampered roll-up is found, and the sums by tenant, team and backend are the total", async (t) => {
+  const { store, tamper } = await ledger(t);
+  const sound = await verifyLedger(store);
+  assert.deepEqual(
+    sound.sums.map(({ by, costNanoUsd }) => [by, costNanoUsd]),
+    ["tenant", "team", "backend", "rollups"].map((by) => [by, sound.costNanoUsd]),
+  );
+  tamper("UPDATE rollups SET cost_nano_usd = cost_nano_usd - 5 WHERE tenant = 'acme'");
+  const { problems, problemCount } = await verifyLedger(store);
+  assert.deepEqual([...new Set(problems.map(({ kind }) => kind))], ["rollup", "sum"]);
+  assert.equal(problemCount, 4n);
 });

@@ -1,3 +1,2 @@
-export { BudgetLease, type LeaseReport } from "./lease.ts";
-export { BudgetOwner, HOLDER_DEAD_MS, type Grant } from "./owner.ts";
-export { windowAt, type BudgetPeriod, type BudgetWindow } from "./windows.ts";
+export { BudgetDesk, type BudgetDeskDeps } from "./desk.ts";
+export { BudgetOwner, HOLDER_DEAD_MS, HOLDER_SILENT_MS, type Ask, type Granted } from "./owner.ts";

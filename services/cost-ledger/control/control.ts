@@ -5,9 +5,9 @@ import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ControlPeer, CreateKeyRequest, CreateKeyResponse, KeyRecord } from "#libs/peers/index.ts";
+import type { ControlPeer, CreateKeyRequest, CreateKeyResponse, KeyRecord, RotateKeyResponse } from "#libs/peers/index.ts";
 import type { LedgerStore, StoredControl } from "../store.ts";
-import { makeKey, withoutDigest } from "./keys.ts";
+import { makeKey, rotate, withoutDigest } from "./keys.ts";
 
 /** Revoked keys stay in the state this long, so that a replica that was away still learns of it. */
 const REVOKED_KEPT_MS = 24 * 3_600_000;
@@ -74,6 +74,19 @@ export class Control implements ControlPeer {
       if (revoked.revokedAtMs === 0) revoked.revokedAtMs = this.#deps.clock.now();
     });
     return withoutDigest(revoked!);
+  }
+
+  async rotateKey(keyId: string, graceMs: number): Promise<RotateKeyResponse> {
+    const { random, clock } = this.#deps;
+    let rotated: KeyRecord | undefined;
+    let secret = "";
+    await this.#change((state) => {
+      rotated = state.keys.find((key) => key.keyId === keyId);
+      if (rotated === undefined) throw new SignalboxError("ROUTE_UNKNOWN", `no key ${keyId}`, { code: "key_not_found", param: "id" });
+      if (rotated.revokedAtMs !== 0) throw new SignalboxError("REQUEST_MALFORMED", `key ${keyId} is revoked`, { param: "id" });
+      secret = rotate(rotated, graceMs, random, clock.now());
+    });
+    return { $typeName: "signalbox.control.v1.RotateKeyResponse", key: secret, record: withoutDigest(rotated!) };
   }
 
   async setDrain(backend: string, drained: boolean): Promise<readonly string[]> {

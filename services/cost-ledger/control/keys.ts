@@ -35,6 +35,21 @@ export function makeKey(request: CreateKeyRequest, random: Random, nowMs: number
   return { key, record };
 }
 
+/** Longest a replaced secret may work on, ms: a month to reach every place it is used in. */
+const GRACE_MAX_MS = 31 * 24 * 3_600_000;
+
+/** Gives a record a new secret, which is returned; the old one works on for the grace. Throws REQUEST_MALFORMED on a bad grace. */
+export function rotate(record: KeyRecord, graceMs: number, random: Random, nowMs: number): string {
+  if (!(graceMs >= 0 && graceMs <= GRACE_MAX_MS))
+    throw new SignalboxError("REQUEST_MALFORMED", "grace: from 0 to 31 days", { param: "grace" });
+  const key = KEY_PREFIX + base62(random.bytes(new Uint8Array(KEY_BYTES)));
+  record.previousDigest = graceMs === 0 ? new Uint8Array(0) : record.digest;
+  record.previousUntilMs = graceMs === 0 ? 0 : nowMs + graceMs;
+  record.digest = digestOf(key);
+  record.hint = `${key.slice(0, HINT_LENGTH)}…`;
+  return key;
+}
+
 /** SHA-256 of the whole key: a key has 256 random bits, so no slow hash is needed. */
 export function digestOf(key: string): Uint8Array {
   return createHash("sha256").update(key).digest();
@@ -42,7 +57,7 @@ export function digestOf(key: string): Uint8Array {
 
 /** The record as people may see it. */
 export function withoutDigest(record: KeyRecord): KeyRecord {
-  return { ...record, digest: new Uint8Array(0) };
+  return { ...record, digest: new Uint8Array(0), previousDigest: new Uint8Array(0) };
 }
 
 /** Digits and letters of a number of bytes, always as many characters as the largest needs. */

@@ -7,6 +7,7 @@ export {
   type BookedAttempt,
   type BookingPlan,
   type ChainEnd,
+  type ChainLink,
   type EntryRow,
   type PricedRecord,
 } from "./plan.ts";

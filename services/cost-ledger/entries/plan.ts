@@ -112,16 +112,27 @@ function chainRow(end: ChainEnd, priced: PricedRecord, part: number, sign: 1 | -
     baselineNanoUsd: priced.baselineNanoUsd,
     record,
     decoded: priced.record,
-    hash: chainHash(end.hash, sequence, part, record),
+    hash: chainHash(end.hash, { sequence, part, bookedAtMs, baselineNanoUsd: priced.baselineNanoUsd, record }),
   };
 }
 
-/** SHA-256 of the previous hash, the sequence, the part and the record: a changed, missing or inserted row breaks every later one. */
-export function chainHash(previous: Uint8Array, sequence: bigint, part: number, record: Uint8Array): Uint8Array {
-  const position = Buffer.alloc(9);
-  position.writeBigUInt64BE(sequence);
-  position[8] = part;
-  return createHash("sha256").update(previous).update(position).update(record).digest();
+/** What of a row the chain covers; its other columns repeat the record. */
+export interface ChainLink {
+  readonly sequence: bigint;
+  readonly part: number;
+  readonly bookedAtMs: number;
+  readonly baselineNanoUsd: bigint;
+  readonly record: Uint8Array;
+}
+
+/** SHA-256 of the previous hash and the row: a changed, missing or inserted row breaks the chain there. */
+export function chainHash(previous: Uint8Array, link: ChainLink): Uint8Array {
+  const head = Buffer.alloc(25);
+  head.writeBigUInt64BE(link.sequence);
+  head[8] = link.part;
+  head.writeBigInt64BE(BigInt(Math.floor(link.bookedAtMs)), 9);
+  head.writeBigInt64BE(link.baselineNanoUsd, 17);
+  return createHash("sha256").update(previous).update(head).update(link.record).digest();
 }
 
 /** The entry of a stored row. */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/control/v1/control_service.proto.
  */
 export const file_signalbox_control_v1_control_service: GenFile = /*@__PURE__*/
-  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIuQBCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJItYCCgxDb250cm9sU3RhdGUSEAoIcmV2aXNpb24YASABKAQSLQoEa2V5cxgCIAMoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBIYChBkcmFpbmVkX2JhY2tlbmRzGAMgAygJEkgKC2V4cGVyaW1lbnRzGAQgAygLMjMuc2lnbmFsYm94LmNvbnRyb2wudjEuQ29udHJvbFN0YXRlLkV4cGVyaW1lbnRzRW50cnkSPgoGbW9kZWxzGAUgAygLMi4uc2lnbmFsYm94LmNvbnRyb2wudjEuQ29udHJvbFN0YXRlLk1vZGVsc0VudHJ5GjIKEEV4cGVyaW1lbnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ARotCgtNb2RlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAw6AjgBIo8BChBDcmVhdGVLZXlSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCRIMCgR0ZWFtGAIgASgJEg4KBm1vZGVscxgDIAMoCRIMCgRuYW1lGAQgASgJEhEKCW1heF9jbGFzcxgFIAEoDRIVCg1tYXlfZm9yY2VfYXJtGAYgASgIEhUKDWV4cGlyZXNfYXRfbXMYByABKAEiUQoRQ3JlYXRlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkEgsKA2tleRgCIAEoCSIhCg9MaXN0S2V5c1JlcXVlc3QSDgoGdGVuYW50GAEgASgJIkEKEExpc3RLZXlzUmVzcG9uc2USLQoEa2V5cxgBIAMoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZCIiChBSZXZva2VLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCSJEChFSZXZva2VLZXlSZXNwb25zZRIvCgZyZWNvcmQYASABKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZTLyAwoOQ29udHJvbFNlcnZpY2USXAoJQ3JlYXRlS2V5EiYuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVxdWVzdBonLnNpZ25hbGJveC5jb250cm9sLnYxLkNyZWF0ZUtleVJlc3BvbnNlElkKCExpc3RLZXlzEiUuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXF1ZXN0GiYuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXNwb25zZRJcCglSZXZva2VLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUmV2b2tlS2V5UmVzcG9uc2USWQoIU2V0RHJhaW4SJS5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlc3BvbnNlEm4KD0dldENvbnRyb2xTdGF0ZRIsLnNpZ25hbGJveC5jb250cm9sLnYxLkdldENvbnRyb2xTdGF0ZVJlcXVlc3QaLS5zaWduYWxib3guY29udHJvbC52MS5HZXRDb250cm9sU3RhdGVSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIpgCCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJEhcKD3ByZXZpb3VzX2RpZ2VzdBgNIAEoDBIZChFwcmV2aW91c191bnRpbF9tcxgOIAEoASLWAgoMQ29udHJvbFN0YXRlEhAKCHJldmlzaW9uGAEgASgEEi0KBGtleXMYAiADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQSGAoQZHJhaW5lZF9iYWNrZW5kcxgDIAMoCRJICgtleHBlcmltZW50cxgEIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5FeHBlcmltZW50c0VudHJ5Ej4KBm1vZGVscxgFIAMoCzIuLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5Nb2RlbHNFbnRyeRoyChBFeHBlcmltZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ASKPAQoQQ3JlYXRlS2V5UmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGVhbRgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDAoEbmFtZRgEIAEoCRIRCgltYXhfY2xhc3MYBSABKA0SFQoNbWF5X2ZvcmNlX2FybRgGIAEoCBIVCg1leHBpcmVzX2F0X21zGAcgASgBIlEKEUNyZWF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiIQoPTGlzdEtleXNSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCSJBChBMaXN0S2V5c1Jlc3BvbnNlEi0KBGtleXMYASADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiIgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkIjQKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhAKCGdyYWNlX21zGAIgASgBIlEKEVJvdGF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZTLQBAoOQ29udHJvbFNlcnZpY2USXAoJQ3JlYXRlS2V5EiYuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVxdWVzdBonLnNpZ25hbGJveC5jb250cm9sLnYxLkNyZWF0ZUtleVJlc3BvbnNlElkKCExpc3RLZXlzEiUuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXF1ZXN0GiYuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXNwb25zZRJcCglSZXZva2VLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUmV2b2tlS2V5UmVzcG9uc2USXAoJUm90YXRlS2V5EiYuc2lnbmFsYm94LmNvbnRyb2wudjEuUm90YXRlS2V5UmVxdWVzdBonLnNpZ25hbGJveC5jb250cm9sLnYxLlJvdGF0ZUtleVJlc3BvbnNlElkKCFNldERyYWluEiUuc2lnbmFsYm94LmNvbnRyb2wudjEuU2V0RHJhaW5SZXF1ZXN0GiYuc2lnbmFsYm94LmNvbnRyb2wudjEuU2V0RHJhaW5SZXNwb25zZRJuCg9HZXRDb250cm9sU3RhdGUSLC5zaWduYWxib3guY29udHJvbC52MS5HZXRDb250cm9sU3RhdGVSZXF1ZXN0Gi0uc2lnbmFsYm94LmNvbnRyb2wudjEuR2V0Q29udHJvbFN0YXRlUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * A virtual key as stored.
@@ -103,6 +103,20 @@ export type KeyRecord = Message<"signalbox.control.v1.KeyRecord"> & {
    * @generated from field: string name = 12;
    */
   name: string;
+
+  /**
+   * SHA-256 of the secret before the last rotation; empty = none.
+   *
+   * @generated from field: bytes previous_digest = 13;
+   */
+  previousDigest: Uint8Array;
+
+  /**
+   * Until when that one works, ms since the epoch.
+   *
+   * @generated from field: double previous_until_ms = 14;
+   */
+  previousUntilMs: number;
 };
 
 /**
@@ -337,6 +351,62 @@ export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE_
   messageDesc(file_signalbox_control_v1_control_service, 7);
 
 /**
+ * Rotates a key.
+ *
+ * @generated from message signalbox.control.v1.RotateKeyRequest
+ */
+export type RotateKeyRequest = Message<"signalbox.control.v1.RotateKeyRequest"> & {
+  /**
+   * Its id; it stays the same.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * How long the old secret works on, ms; 0 = not at all.
+   *
+   * @generated from field: double grace_ms = 2;
+   */
+  graceMs: number;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RotateKeyRequest.
+ * Use `create(RotateKeyRequestSchema)` to create a new message.
+ */
+export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 8);
+
+/**
+ * Rotated.
+ *
+ * @generated from message signalbox.control.v1.RotateKeyResponse
+ */
+export type RotateKeyResponse = Message<"signalbox.control.v1.RotateKeyResponse"> & {
+  /**
+   * The record after the change.
+   *
+   * @generated from field: signalbox.control.v1.KeyRecord record = 1;
+   */
+  record?: KeyRecord | undefined;
+
+  /**
+   * The new secret, this once.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RotateKeyResponse.
+ * Use `create(RotateKeyResponseSchema)` to create a new message.
+ */
+export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 9);
+
+/**
  * Drains a backend.
  *
  * @generated from message signalbox.control.v1.SetDrainRequest
@@ -362,7 +432,7 @@ export type SetDrainRequest = Message<"signalbox.control.v1.SetDrainRequest"> & 
  * Use `create(SetDrainRequestSchema)` to create a new message.
  */
 export const SetDrainRequestSchema: GenMessage<SetDrainRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 8);
+  messageDesc(file_signalbox_control_v1_control_service, 10);
 
 /**
  * Drained.
@@ -383,7 +453,7 @@ export type SetDrainResponse = Message<"signalbox.control.v1.SetDrainResponse"> 
  * Use `create(SetDrainResponseSchema)` to create a new message.
  */
 export const SetDrainResponseSchema: GenMessage<SetDrainResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 9);
+  messageDesc(file_signalbox_control_v1_control_service, 11);
 
 /**
  * Asks for the state.
@@ -404,7 +474,7 @@ export type GetControlStateRequest = Message<"signalbox.control.v1.GetControlSta
  * Use `create(GetControlStateRequestSchema)` to create a new message.
  */
 export const GetControlStateRequestSchema: GenMessage<GetControlStateRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 10);
+  messageDesc(file_signalbox_control_v1_control_service, 12);
 
 /**
  * The state.
@@ -425,7 +495,7 @@ export type GetControlStateResponse = Message<"signalbox.control.v1.GetControlSt
  * Use `create(GetControlStateResponseSchema)` to create a new message.
  */
 export const GetControlStateResponseSchema: GenMessage<GetControlStateResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 11);
+  messageDesc(file_signalbox_control_v1_control_service, 13);
 
 /**
  * Changes and reads control state; lives with the cost ledger's store.
@@ -462,6 +532,16 @@ export const ControlService: GenService<{
     methodKind: "unary";
     input: typeof RevokeKeyRequestSchema;
     output: typeof RevokeKeyResponseSchema;
+  },
+  /**
+   * Makes a new secret for a key; the old one works on for the grace.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.RotateKey
+   */
+  rotateKey: {
+    methodKind: "unary";
+    input: typeof RotateKeyRequestSchema;
+    output: typeof RotateKeyResponseSchema;
   },
   /**
    * Drains or undrains a backend.

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/events/v1/events.proto.
  */
 export const file_signalbox_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEInQKDUxvYWRQdWJsaXNoZWQSDgoGZW5naW5lGAEgASgJEg0KBWVwb2NoGAIgASgBEhAKCHNlcXVlbmNlGAMgASgEEjIKCGJhY2tlbmRzGAQgAygLMiAuc2lnbmFsYm94LmV2ZW50cy52MS5CYWNrZW5kTG9hZCLHAQoLQmFja2VuZExvYWQSDwoHYmFja2VuZBgBIAEoCRIRCglpbl9mbGlnaHQYAiABKA0SFgoOcHJlZmlsbF90b2tlbnMYAyABKAESFgoOY29udGV4dF90b2tlbnMYBCABKAESFAoMZGVjb2RlX3JhdGlvGAUgASgBEhUKDXByZWZpbGxfcmF0aW8YBiABKAESDwoHc2FtcGxlcxgHIAEoARIUCgxicmVha2VyX29wZW4YCCABKAgSEAoIcHJlZml4ZXMYCSABKAxiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
+  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEInQKDUxvYWRQdWJsaXNoZWQSDgoGZW5naW5lGAEgASgJEg0KBWVwb2NoGAIgASgBEhAKCHNlcXVlbmNlGAMgASgEEjIKCGJhY2tlbmRzGAQgAygLMiAuc2lnbmFsYm94LmV2ZW50cy52MS5CYWNrZW5kTG9hZCLHAQoLQmFja2VuZExvYWQSDwoHYmFja2VuZBgBIAEoCRIRCglpbl9mbGlnaHQYAiABKA0SFgoOcHJlZmlsbF90b2tlbnMYAyABKAESFgoOY29udGV4dF90b2tlbnMYBCABKAESFAoMZGVjb2RlX3JhdGlvGAUgASgBEhUKDXByZWZpbGxfcmF0aW8YBiABKAESDwoHc2FtcGxlcxgHIAEoARIUCgxicmVha2VyX29wZW4YCCABKAgSEAoIcHJlZml4ZXMYCSABKAwioQEKDUJ1ZGdldENyb3NzZWQSDgoGYnVkZ2V0GAEgASgJEg4KBnRlbmFudBgCIAEoCRIMCgR0ZWFtGAMgASgJEg4KBmtleV9pZBgEIAEoCRIOCgZ3aW5kb3cYBSABKAkSEQoJdGhyZXNob2xkGAYgASgBEhYKDnNwZW50X25hbm9fdXNkGAcgASgDEhcKD2Ftb3VudF9uYW5vX3VzZBgIIAEoA2IGcHJvdG8z", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
 
 /**
  * signalbox.attempt.completed.v1: attempts that ended at an adapter, batched per tick.
@@ -362,4 +362,74 @@ export type BackendLoad = Message<"signalbox.events.v1.BackendLoad"> & {
  */
 export const BackendLoadSchema: GenMessage<BackendLoad> = /*@__PURE__*/
   messageDesc(file_signalbox_events_v1_events, 6);
+
+/**
+ * signalbox.budget.crossed.v1: a budget's spending reached one of its alert thresholds.
+ *
+ * @generated from message signalbox.events.v1.BudgetCrossed
+ */
+export type BudgetCrossed = Message<"signalbox.events.v1.BudgetCrossed"> & {
+  /**
+   * Budget id: TENANT/SCOPE/PERIOD.
+   *
+   * @generated from field: string budget = 1;
+   */
+  budget: string;
+
+  /**
+   * Tenant.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+
+  /**
+   * Team; empty = whole tenant.
+   *
+   * @generated from field: string team = 3;
+   */
+  team: string;
+
+  /**
+   * Key id; empty = no key.
+   *
+   * @generated from field: string key_id = 4;
+   */
+  keyId: string;
+
+  /**
+   * Window: `2026-11`.
+   *
+   * @generated from field: string window = 5;
+   */
+  window: string;
+
+  /**
+   * Threshold reached, share of the amount: 0.8 = 80 %.
+   *
+   * @generated from field: double threshold = 6;
+   */
+  threshold: number;
+
+  /**
+   * Spent, nano-USD.
+   *
+   * @generated from field: int64 spent_nano_usd = 7;
+   */
+  spentNanoUsd: bigint;
+
+  /**
+   * Amount, nano-USD.
+   *
+   * @generated from field: int64 amount_nano_usd = 8;
+   */
+  amountNanoUsd: bigint;
+};
+
+/**
+ * Describes the message signalbox.events.v1.BudgetCrossed.
+ * Use `create(BudgetCrossedSchema)` to create a new message.
+ */
+export const BudgetCrossedSchema: GenMessage<BudgetCrossed> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 7);
 

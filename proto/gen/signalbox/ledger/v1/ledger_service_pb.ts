@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Usage } from "../../adapter/v1/adapter_pb.ts";
+import { file_signalbox_adapter_v1_adapter } from "../../adapter/v1/adapter_pb.ts";
 import type { Entry, PriceBook } from "./ledger_pb.ts";
 import { file_signalbox_ledger_v1_ledger } from "./ledger_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/ledger/v1/ledger_service.proto.
  */
 export const file_signalbox_ledger_v1_ledger_service: GenFile = /*@__PURE__*/
-  fileDesc("CihzaWduYWxib3gvbGVkZ2VyL3YxL2xlZGdlcl9zZXJ2aWNlLnByb3RvEhNzaWduYWxib3gubGVkZ2VyLnYxImIKFEV4cG9ydEVudHJpZXNSZXF1ZXN0EhAKCHNpbmNlX21zGAEgASgBEhAKCHVudGlsX21zGAIgASgBEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEEg4KBnRlbmFudBgEIAEoCSJEChVFeHBvcnRFbnRyaWVzUmVzcG9uc2USKwoHZW50cmllcxgBIAMoCzIaLnNpZ25hbGJveC5sZWRnZXIudjEuRW50cnkiUQoQTGlzdENvc3RzUmVxdWVzdBIKCgJieRgBIAMoCRIQCghzaW5jZV9tcxgCIAEoARIQCgh1bnRpbF9tcxgDIAEoARINCgVsaW1pdBgEIAEoDSKzAQoHQ29zdFJvdxINCgVncm91cBgBIAMoCRIQCghyZXF1ZXN0cxgCIAEoBBIQCghhdHRlbXB0cxgDIAEoBBIUCgxpbnB1dF90b2tlbnMYBCABKAQSFQoNb3V0cHV0X3Rva2VucxgFIAEoBBIVCg1jb3N0X25hbm9fdXNkGAYgASgDEhYKDndhc3RlX25hbm9fdXNkGAcgASgDEhkKEWJhc2VsaW5lX25hbm9fdXNkGAggASgDIj8KEUxpc3RDb3N0c1Jlc3BvbnNlEioKBHJvd3MYASADKAsyHC5zaWduYWxib3gubGVkZ2VyLnYxLkNvc3RSb3ciFQoTR2V0UHJpY2VCb29rUmVxdWVzdCJEChRHZXRQcmljZUJvb2tSZXNwb25zZRIsCgRib29rGAEgASgLMh4uc2lnbmFsYm94LmxlZGdlci52MS5QcmljZUJvb2siEwoRR2V0U3VtbWFyeVJlcXVlc3QijAEKEkdldFN1bW1hcnlSZXNwb25zZRIPCgdlbnRyaWVzGAEgASgEEhUKDWNvc3RfbmFub191c2QYAiABKAMSEgoKZHVwbGljYXRlcxgDIAEoBBIZChFsYXN0X2Jvb2tlZF9hdF9tcxgEIAEoARINCgVzdG9yZRgFIAEoCRIQCghzdG9yZV91cBgGIAEoCDKZAwoNTGVkZ2VyU2VydmljZRJoCg1FeHBvcnRFbnRyaWVzEikuc2lnbmFsYm94LmxlZGdlci52MS5FeHBvcnRFbnRyaWVzUmVxdWVzdBoqLnNpZ25hbGJveC5sZWRnZXIudjEuRXhwb3J0RW50cmllc1Jlc3BvbnNlMAESWgoJTGlzdENvc3RzEiUuc2lnbmFsYm94LmxlZGdlci52MS5MaXN0Q29zdHNSZXF1ZXN0GiYuc2lnbmFsYm94LmxlZGdlci52MS5MaXN0Q29zdHNSZXNwb25zZRJjCgxHZXRQcmljZUJvb2sSKC5zaWduYWxib3gubGVkZ2VyLnYxLkdldFByaWNlQm9va1JlcXVlc3QaKS5zaWduYWxib3gubGVkZ2VyLnYxLkdldFByaWNlQm9va1Jlc3BvbnNlEl0KCkdldFN1bW1hcnkSJi5zaWduYWxib3gubGVkZ2VyLnYxLkdldFN1bW1hcnlSZXF1ZXN0Gicuc2lnbmFsYm94LmxlZGdlci52MS5HZXRTdW1tYXJ5UmVzcG9uc2ViBnByb3RvMw", [file_signalbox_ledger_v1_ledger]);
+  fileDesc("CihzaWduYWxib3gvbGVkZ2VyL3YxL2xlZGdlcl9zZXJ2aWNlLnByb3RvEhNzaWduYWxib3gubGVkZ2VyLnYxImIKFEV4cG9ydEVudHJpZXNSZXF1ZXN0EhAKCHNpbmNlX21zGAEgASgBEhAKCHVudGlsX21zGAIgASgBEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEEg4KBnRlbmFudBgEIAEoCSJEChVFeHBvcnRFbnRyaWVzUmVzcG9uc2USKwoHZW50cmllcxgBIAMoCzIaLnNpZ25hbGJveC5sZWRnZXIudjEuRW50cnkiUQoQTGlzdENvc3RzUmVxdWVzdBIKCgJieRgBIAMoCRIQCghzaW5jZV9tcxgCIAEoARIQCgh1bnRpbF9tcxgDIAEoARINCgVsaW1pdBgEIAEoDSLKAQoHQ29zdFJvdxINCgVncm91cBgBIAMoCRIQCghyZXF1ZXN0cxgCIAEoBBIQCghhdHRlbXB0cxgDIAEoBBIUCgxpbnB1dF90b2tlbnMYBCABKAQSFQoNb3V0cHV0X3Rva2VucxgFIAEoBBIVCg1jb3N0X25hbm9fdXNkGAYgASgDEhYKDndhc3RlX25hbm9fdXNkGAcgASgDEhkKEWJhc2VsaW5lX25hbm9fdXNkGAggASgDEhUKDWlkbGVfbmFub191c2QYCSABKAMiPwoRTGlzdENvc3RzUmVzcG9uc2USKgoEcm93cxgBIAMoCzIcLnNpZ25hbGJveC5sZWRnZXIudjEuQ29zdFJvdyIVChNHZXRQcmljZUJvb2tSZXF1ZXN0IkQKFEdldFByaWNlQm9va1Jlc3BvbnNlEiwKBGJvb2sYASABKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLlByaWNlQm9vayITChFHZXRTdW1tYXJ5UmVxdWVzdCKhAQoSR2V0U3VtbWFyeVJlc3BvbnNlEg8KB2VudHJpZXMYASABKAQSFQoNY29zdF9uYW5vX3VzZBgCIAEoAxISCgpkdXBsaWNhdGVzGAMgASgEEhkKEWxhc3RfYm9va2VkX2F0X21zGAQgASgBEg0KBXN0b3JlGAUgASgJEhAKCHN0b3JlX3VwGAYgASgIEhMKC2FwcGVuZF9vbmx5GAcgASgJIhUKE1ZlcmlmeUxlZGdlclJlcXVlc3QiWgoUVmVyaWZ5TGVkZ2VyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBIxCgZyZXBvcnQYAiABKAsyIS5zaWduYWxib3gubGVkZ2VyLnYxLkxlZGdlclJlcG9ydCK/AQoMTGVkZ2VyUmVwb3J0Eg8KB2VudHJpZXMYASABKAQSFQoNcHJvYmxlbV9jb3VudBgCIAEoBBI0Cghwcm9ibGVtcxgDIAMoCzIiLnNpZ25hbGJveC5sZWRnZXIudjEuTGVkZ2VyUHJvYmxlbRIMCgRoZWFkGAQgASgJEhUKDWNvc3RfbmFub191c2QYBSABKAMSLAoEc3VtcxgGIAMoCzIeLnNpZ25hbGJveC5sZWRnZXIudjEuTGVkZ2VyU3VtIj8KDUxlZGdlclByb2JsZW0SEAoIc2VxdWVuY2UYASABKAQSDAoEa2luZBgCIAEoCRIOCgZkZXRhaWwYAyABKAkiLgoJTGVkZ2VyU3VtEgoKAmJ5GAEgASgJEhUKDWNvc3RfbmFub191c2QYAiABKAMiswEKC0ludm9pY2VMaW5lEhIKCmF0dGVtcHRfaWQYASABKAkSEwoLcmVzcG9uc2VfaWQYAiABKAkSDwoHYmFja2VuZBgDIAEoCRIaCg1jb3N0X25hbm9fdXNkGAQgASgDSACIAQESKgoFdXNhZ2UYBSABKAsyGy5zaWduYWxib3guYWRhcHRlci52MS5Vc2FnZRIQCgh1bnN0YXRlZBgGIAEoCEIQCg5fY29zdF9uYW5vX3VzZCJ8ChdSZWNvbmNpbGVJbnZvaWNlUmVxdWVzdBIvCgVsaW5lcxgBIAMoCzIgLnNpZ25hbGJveC5sZWRnZXIudjEuSW52b2ljZUxpbmUSEAoIc2luY2VfbXMYAiABKAESEAoIdW50aWxfbXMYAyABKAESDAoEb25seRgEIAMoCSKHAQoYUmVjb25jaWxlSW52b2ljZVJlc3BvbnNlEjsKC2RpZmZlcmVuY2VzGAEgAygLMiYuc2lnbmFsYm94LmxlZGdlci52MS5JbnZvaWNlRGlmZmVyZW5jZRIuCgRzdW1zGAIgASgLMiAuc2lnbmFsYm94LmxlZGdlci52MS5JbnZvaWNlU3VtcyKfAQoRSW52b2ljZURpZmZlcmVuY2USDAoEa2luZBgBIAEoCRISCgphdHRlbXB0X2lkGAIgASgJEhMKC3Jlc3BvbnNlX2lkGAMgASgJEg8KB2JhY2tlbmQYBCABKAkSGQoRaW52b2ljZWRfbmFub191c2QYBSABKAMSFwoPYm9va2VkX25hbm9fdXNkGAYgASgDEg4KBmRldGFpbBgHIAEoCSKCAgoLSW52b2ljZVN1bXMSDwoHbWF0Y2hlZBgBIAEoBBIRCglkaWZmZXJpbmcYAiABKAQSGQoRaW52b2ljZWRfbmFub191c2QYAyABKAMSFwoPYm9va2VkX25hbm9fdXNkGAQgASgDEhEKCWFub255bW91cxgFIAEoBBIaChJhbm9ueW1vdXNfbmFub191c2QYBiABKAMSPQoHYnlfa2luZBgHIAMoCzIsLnNpZ25hbGJveC5sZWRnZXIudjEuSW52b2ljZVN1bXMuQnlLaW5kRW50cnkaLQoLQnlLaW5kRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJqCglCdWRnZXRBc2sSDgoGYnVkZ2V0GAEgASgJEg4KBndpbmRvdxgCIAEoCRITCgtzcGVudF90b3RhbBgDIAEoAxIMCgRoZWxkGAQgASgDEgwKBHdhbnQYBSABKAMSDAoEbmVlZBgGIAEoAyJ1ChJMZWFzZUJ1ZGdldFJlcXVlc3QSDgoGaG9sZGVyGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEiwKBGFza3MYAyADKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLkJ1ZGdldEFzaxIPCgdsZWF2aW5nGAQgASgIIoEBCgtCdWRnZXRHcmFudBIOCgZidWRnZXQYASABKAkSDgoGd2luZG93GAIgASgJEg8KB2dyYW50ZWQYAyABKAMSDgoGcmVjYWxsGAQgASgIEgwKBGxlZnQYBSABKAMSFAoMcmVzZXRzX2F0X21zGAYgASgBEg0KBWtub3duGAcgASgIIlgKE0xlYXNlQnVkZ2V0UmVzcG9uc2USMAoGZ3JhbnRzGAEgAygLMiAuc2lnbmFsYm94LmxlZGdlci52MS5CdWRnZXRHcmFudBIPCgdob2xkZXJzGAIgASgNIiQKEkxpc3RCdWRnZXRzUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAki2QEKC0J1ZGdldFN0YXRlEg4KBmJ1ZGdldBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkSDAoEdGVhbRgDIAEoCRIOCgZrZXlfaWQYBCABKAkSDgoGcGVyaW9kGAUgASgJEgwKBG1vZGUYBiABKAkSFwoPYW1vdW50X25hbm9fdXNkGAcgASgDEhYKDnNwZW50X25hbm9fdXNkGAggASgDEhcKD2xlYXNlZF9uYW5vX3VzZBgJIAEoAxIOCgZ3aW5kb3cYCiABKAkSFAoMcmVzZXRzX2F0X21zGAsgASgBIkgKE0xpc3RCdWRnZXRzUmVzcG9uc2USMQoHYnVkZ2V0cxgBIAMoCzIgLnNpZ25hbGJveC5sZWRnZXIudjEuQnVkZ2V0U3RhdGUytwYKDUxlZGdlclNlcnZpY2USaAoNRXhwb3J0RW50cmllcxIpLnNpZ25hbGJveC5sZWRnZXIudjEuRXhwb3J0RW50cmllc1JlcXVlc3QaKi5zaWduYWxib3gubGVkZ2VyLnYxLkV4cG9ydEVudHJpZXNSZXNwb25zZTABEloKCUxpc3RDb3N0cxIlLnNpZ25hbGJveC5sZWRnZXIudjEuTGlzdENvc3RzUmVxdWVzdBomLnNpZ25hbGJveC5sZWRnZXIudjEuTGlzdENvc3RzUmVzcG9uc2USYwoMR2V0UHJpY2VCb29rEiguc2lnbmFsYm94LmxlZGdlci52MS5HZXRQcmljZUJvb2tSZXF1ZXN0Gikuc2lnbmFsYm94LmxlZGdlci52MS5HZXRQcmljZUJvb2tSZXNwb25zZRJdCgpHZXRTdW1tYXJ5EiYuc2lnbmFsYm94LmxlZGdlci52MS5HZXRTdW1tYXJ5UmVxdWVzdBonLnNpZ25hbGJveC5sZWRnZXIudjEuR2V0U3VtbWFyeVJlc3BvbnNlEmUKDFZlcmlmeUxlZGdlchIoLnNpZ25hbGJveC5sZWRnZXIudjEuVmVyaWZ5TGVkZ2VyUmVxdWVzdBopLnNpZ25hbGJveC5sZWRnZXIudjEuVmVyaWZ5TGVkZ2VyUmVzcG9uc2UwARJxChBSZWNvbmNpbGVJbnZvaWNlEiwuc2lnbmFsYm94LmxlZGdlci52MS5SZWNvbmNpbGVJbnZvaWNlUmVxdWVzdBotLnNpZ25hbGJveC5sZWRnZXIudjEuUmVjb25jaWxlSW52b2ljZVJlc3BvbnNlMAESYAoLTGVhc2VCdWRnZXQSJy5zaWduYWxib3gubGVkZ2VyLnYxLkxlYXNlQnVkZ2V0UmVxdWVzdBooLnNpZ25hbGJveC5sZWRnZXIudjEuTGVhc2VCdWRnZXRSZXNwb25zZRJgCgtMaXN0QnVkZ2V0cxInLnNpZ25hbGJveC5sZWRnZXIudjEuTGlzdEJ1ZGdldHNSZXF1ZXN0Giguc2lnbmFsYm94LmxlZGdlci52MS5MaXN0QnVkZ2V0c1Jlc3BvbnNlYgZwcm90bzM", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger]);
 
 /**
  * Which entries.
@@ -182,6 +184,13 @@ export type CostRow = Message<"signalbox.ledger.v1.CostRow"> & {
    * @generated from field: int64 baseline_nano_usd = 8;
    */
   baselineNanoUsd: bigint;
+
+  /**
+   * Part of the cost that is rent of idle machines; may be negative where requests were booked above the rent.
+   *
+   * @generated from field: int64 idle_nano_usd = 9;
+   */
+  idleNanoUsd: bigint;
 };
 
 /**
@@ -310,6 +319,13 @@ export type GetSummaryResponse = Message<"signalbox.ledger.v1.GetSummaryResponse
    * @generated from field: bool store_up = 6;
    */
   storeUp: boolean;
+
+  /**
+   * What keeps entries from being changed: `role and trigger`, `trigger`.
+   *
+   * @generated from field: string append_only = 7;
+   */
+  appendOnly: string;
 };
 
 /**
@@ -318,6 +334,742 @@ export type GetSummaryResponse = Message<"signalbox.ledger.v1.GetSummaryResponse
  */
 export const GetSummaryResponseSchema: GenMessage<GetSummaryResponse> = /*@__PURE__*/
   messageDesc(file_signalbox_ledger_v1_ledger_service, 8);
+
+/**
+ * Asks for a verification.
+ *
+ * @generated from message signalbox.ledger.v1.VerifyLedgerRequest
+ */
+export type VerifyLedgerRequest = Message<"signalbox.ledger.v1.VerifyLedgerRequest"> & {
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.VerifyLedgerRequest.
+ * Use `create(VerifyLedgerRequestSchema)` to create a new message.
+ */
+export const VerifyLedgerRequestSchema: GenMessage<VerifyLedgerRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 9);
+
+/**
+ * Progress of a verification, or its report.
+ *
+ * @generated from message signalbox.ledger.v1.VerifyLedgerResponse
+ */
+export type VerifyLedgerResponse = Message<"signalbox.ledger.v1.VerifyLedgerResponse"> & {
+  /**
+   * Entries walked so far.
+   *
+   * @generated from field: uint64 entries = 1;
+   */
+  entries: bigint;
+
+  /**
+   * Set in the last message only.
+   *
+   * @generated from field: signalbox.ledger.v1.LedgerReport report = 2;
+   */
+  report?: LedgerReport | undefined;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.VerifyLedgerResponse.
+ * Use `create(VerifyLedgerResponseSchema)` to create a new message.
+ */
+export const VerifyLedgerResponseSchema: GenMessage<VerifyLedgerResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 10);
+
+/**
+ * Result of a verification. The ledger is sound when there are no problems.
+ *
+ * @generated from message signalbox.ledger.v1.LedgerReport
+ */
+export type LedgerReport = Message<"signalbox.ledger.v1.LedgerReport"> & {
+  /**
+   * Entries walked.
+   *
+   * @generated from field: uint64 entries = 1;
+   */
+  entries: bigint;
+
+  /**
+   * Problems found; more than are listed when there are many.
+   *
+   * @generated from field: uint64 problem_count = 2;
+   */
+  problemCount: bigint;
+
+  /**
+   * The first problems, by sequence; at most 1,000.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.LedgerProblem problems = 3;
+   */
+  problems: LedgerProblem[];
+
+  /**
+   * Hash of the last entry, hex: kept elsewhere, it shows later that nothing was taken from the end.
+   *
+   * @generated from field: string head = 4;
+   */
+  head: string;
+
+  /**
+   * Sum of all entries, nano-USD.
+   *
+   * @generated from field: int64 cost_nano_usd = 5;
+   */
+  costNanoUsd: bigint;
+
+  /**
+   * The same sum by other ways: each must equal the total.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.LedgerSum sums = 6;
+   */
+  sums: LedgerSum[];
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.LedgerReport.
+ * Use `create(LedgerReportSchema)` to create a new message.
+ */
+export const LedgerReportSchema: GenMessage<LedgerReport> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 11);
+
+/**
+ * One thing that is wrong.
+ *
+ * @generated from message signalbox.ledger.v1.LedgerProblem
+ */
+export type LedgerProblem = Message<"signalbox.ledger.v1.LedgerProblem"> & {
+  /**
+   * Entry it was found at; 0 = the ledger as a whole.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * gap, hash, columns, sum, rollup.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * In words.
+   *
+   * @generated from field: string detail = 3;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.LedgerProblem.
+ * Use `create(LedgerProblemSchema)` to create a new message.
+ */
+export const LedgerProblemSchema: GenMessage<LedgerProblem> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 12);
+
+/**
+ * A sum over groups.
+ *
+ * @generated from message signalbox.ledger.v1.LedgerSum
+ */
+export type LedgerSum = Message<"signalbox.ledger.v1.LedgerSum"> & {
+  /**
+   * What was grouped by: tenant, team, backend, rollups.
+   *
+   * @generated from field: string by = 1;
+   */
+  by: string;
+
+  /**
+   * Sum over all groups, nano-USD.
+   *
+   * @generated from field: int64 cost_nano_usd = 2;
+   */
+  costNanoUsd: bigint;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.LedgerSum.
+ * Use `create(LedgerSumSchema)` to create a new message.
+ */
+export const LedgerSumSchema: GenMessage<LedgerSum> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 13);
+
+/**
+ * One line of an invoice, as far as it can be matched.
+ *
+ * @generated from message signalbox.ledger.v1.InvoiceLine
+ */
+export type InvoiceLine = Message<"signalbox.ledger.v1.InvoiceLine"> & {
+  /**
+   * The id sent along with the call (the attempt); empty when the provider did not keep it.
+   *
+   * @generated from field: string attempt_id = 1;
+   */
+  attemptId: string;
+
+  /**
+   * Provider's response id; empty = unknown. Used where attempt_id is empty.
+   *
+   * @generated from field: string response_id = 2;
+   */
+  responseId: string;
+
+  /**
+   * Backend; empty = unknown.
+   *
+   * @generated from field: string backend = 3;
+   */
+  backend: string;
+
+  /**
+   * What was billed, nano-USD; unset = to be computed from the usage.
+   *
+   * @generated from field: optional int64 cost_nano_usd = 4;
+   */
+  costNanoUsd?: bigint | undefined;
+
+  /**
+   * Tokens billed; unset = only the amount is known.
+   *
+   * @generated from field: signalbox.adapter.v1.Usage usage = 5;
+   */
+  usage?: Usage | undefined;
+
+  /**
+   * True when the provider never told the caller this usage: the entry can only be an estimate.
+   *
+   * @generated from field: bool unstated = 6;
+   */
+  unstated: boolean;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.InvoiceLine.
+ * Use `create(InvoiceLineSchema)` to create a new message.
+ */
+export const InvoiceLineSchema: GenMessage<InvoiceLine> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 14);
+
+/**
+ * An invoice to compare.
+ *
+ * @generated from message signalbox.ledger.v1.ReconcileInvoiceRequest
+ */
+export type ReconcileInvoiceRequest = Message<"signalbox.ledger.v1.ReconcileInvoiceRequest"> & {
+  /**
+   * Its lines.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.InvoiceLine lines = 1;
+   */
+  lines: InvoiceLine[];
+
+  /**
+   * Entries from, ms since the epoch, by the attempt's start; 0 = all.
+   *
+   * @generated from field: double since_ms = 2;
+   */
+  sinceMs: number;
+
+  /**
+   * Until (exclusive), ms since the epoch; 0 = no end.
+   *
+   * @generated from field: double until_ms = 3;
+   */
+  untilMs: number;
+
+  /**
+   * Only entries of these providers or backends; empty = all.
+   *
+   * @generated from field: repeated string only = 4;
+   */
+  only: string[];
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.ReconcileInvoiceRequest.
+ * Use `create(ReconcileInvoiceRequestSchema)` to create a new message.
+ */
+export const ReconcileInvoiceRequestSchema: GenMessage<ReconcileInvoiceRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 15);
+
+/**
+ * Differences, or the sums.
+ *
+ * @generated from message signalbox.ledger.v1.ReconcileInvoiceResponse
+ */
+export type ReconcileInvoiceResponse = Message<"signalbox.ledger.v1.ReconcileInvoiceResponse"> & {
+  /**
+   * At most 1,000.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.InvoiceDifference differences = 1;
+   */
+  differences: InvoiceDifference[];
+
+  /**
+   * Set in the last message only.
+   *
+   * @generated from field: signalbox.ledger.v1.InvoiceSums sums = 2;
+   */
+  sums?: InvoiceSums | undefined;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.ReconcileInvoiceResponse.
+ * Use `create(ReconcileInvoiceResponseSchema)` to create a new message.
+ */
+export const ReconcileInvoiceResponseSchema: GenMessage<ReconcileInvoiceResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 16);
+
+/**
+ * An attempt on which invoice and ledger disagree.
+ *
+ * @generated from message signalbox.ledger.v1.InvoiceDifference
+ */
+export type InvoiceDifference = Message<"signalbox.ledger.v1.InvoiceDifference"> & {
+  /**
+   * not_booked: only the invoice has it. not_invoiced: only the ledger. amount: unequal. estimated: unequal, where the ledger knew that it guessed.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Attempt; empty when only a response id is known.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
+
+  /**
+   * Provider's response id.
+   *
+   * @generated from field: string response_id = 3;
+   */
+  responseId: string;
+
+  /**
+   * Backend.
+   *
+   * @generated from field: string backend = 4;
+   */
+  backend: string;
+
+  /**
+   * Billed, nano-USD.
+   *
+   * @generated from field: int64 invoiced_nano_usd = 5;
+   */
+  invoicedNanoUsd: bigint;
+
+  /**
+   * Booked, nano-USD.
+   *
+   * @generated from field: int64 booked_nano_usd = 6;
+   */
+  bookedNanoUsd: bigint;
+
+  /**
+   * Where it comes from: tokens by class, price version, unpriced.
+   *
+   * @generated from field: string detail = 7;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.InvoiceDifference.
+ * Use `create(InvoiceDifferenceSchema)` to create a new message.
+ */
+export const InvoiceDifferenceSchema: GenMessage<InvoiceDifference> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 17);
+
+/**
+ * Sums of a comparison.
+ *
+ * @generated from message signalbox.ledger.v1.InvoiceSums
+ */
+export type InvoiceSums = Message<"signalbox.ledger.v1.InvoiceSums"> & {
+  /**
+   * Attempts that agree to the nano-dollar.
+   *
+   * @generated from field: uint64 matched = 1;
+   */
+  matched: bigint;
+
+  /**
+   * Attempts that differ.
+   *
+   * @generated from field: uint64 differing = 2;
+   */
+  differing: bigint;
+
+  /**
+   * Sum of the invoice, nano-USD.
+   *
+   * @generated from field: int64 invoiced_nano_usd = 3;
+   */
+  invoicedNanoUsd: bigint;
+
+  /**
+   * Sum of the entries compared, nano-USD.
+   *
+   * @generated from field: int64 booked_nano_usd = 4;
+   */
+  bookedNanoUsd: bigint;
+
+  /**
+   * Lines without any id: compared in total only.
+   *
+   * @generated from field: uint64 anonymous = 5;
+   */
+  anonymous: bigint;
+
+  /**
+   * Their sum, nano-USD.
+   *
+   * @generated from field: int64 anonymous_nano_usd = 6;
+   */
+  anonymousNanoUsd: bigint;
+
+  /**
+   * Differences by kind, nano-USD (invoiced minus booked).
+   *
+   * @generated from field: map<string, int64> by_kind = 7;
+   */
+  byKind: { [key: string]: bigint };
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.InvoiceSums.
+ * Use `create(InvoiceSumsSchema)` to create a new message.
+ */
+export const InvoiceSumsSchema: GenMessage<InvoiceSums> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 18);
+
+/**
+ * What one ingress tells about one budget, all of it absolute: a message that is lost or comes twice changes nothing.
+ *
+ * @generated from message signalbox.ledger.v1.BudgetAsk
+ */
+export type BudgetAsk = Message<"signalbox.ledger.v1.BudgetAsk"> & {
+  /**
+   * Budget id: TENANT/SCOPE/PERIOD/MODE as listed.
+   *
+   * @generated from field: string budget = 1;
+   */
+  budget: string;
+
+  /**
+   * Window the figures belong to: `2026-11`, `2026-11-03`, `total`.
+   *
+   * @generated from field: string window = 2;
+   */
+  window: string;
+
+  /**
+   * Settled by this holder in the window so far, nano-USD.
+   *
+   * @generated from field: int64 spent_total = 3;
+   */
+  spentTotal: bigint;
+
+  /**
+   * Held now: reserved or free, granted and not settled, nano-USD.
+   *
+   * @generated from field: int64 held = 4;
+   */
+  held: bigint;
+
+  /**
+   * Wanted on top, nano-USD; 0 = only a report.
+   *
+   * @generated from field: int64 want = 5;
+   */
+  want: bigint;
+
+  /**
+   * The least that helps, nano-USD: less is not granted.
+   *
+   * @generated from field: int64 need = 6;
+   */
+  need: bigint;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.BudgetAsk.
+ * Use `create(BudgetAskSchema)` to create a new message.
+ */
+export const BudgetAskSchema: GenMessage<BudgetAsk> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 19);
+
+/**
+ * Reports and asks of one ingress.
+ *
+ * @generated from message signalbox.ledger.v1.LeaseBudgetRequest
+ */
+export type LeaseBudgetRequest = Message<"signalbox.ledger.v1.LeaseBudgetRequest"> & {
+  /**
+   * Ingress process.
+   *
+   * @generated from field: string holder = 1;
+   */
+  holder: string;
+
+  /**
+   * Grows with every call of this holder; a call that arrives after a later one is ignored.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * One per budget and window.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.BudgetAsk asks = 3;
+   */
+  asks: BudgetAsk[];
+
+  /**
+   * The holder is leaving: what it does not hold is free, and it counts no more.
+   *
+   * @generated from field: bool leaving = 4;
+   */
+  leaving: boolean;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.LeaseBudgetRequest.
+ * Use `create(LeaseBudgetRequestSchema)` to create a new message.
+ */
+export const LeaseBudgetRequestSchema: GenMessage<LeaseBudgetRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 20);
+
+/**
+ * What was granted for one budget.
+ *
+ * @generated from message signalbox.ledger.v1.BudgetGrant
+ */
+export type BudgetGrant = Message<"signalbox.ledger.v1.BudgetGrant"> & {
+  /**
+   * Budget id.
+   *
+   * @generated from field: string budget = 1;
+   */
+  budget: string;
+
+  /**
+   * Window it is for.
+   *
+   * @generated from field: string window = 2;
+   */
+  window: string;
+
+  /**
+   * Added to what is held, nano-USD.
+   *
+   * @generated from field: int64 granted = 3;
+   */
+  granted: bigint;
+
+  /**
+   * True when what is not reserved should be given back.
+   *
+   * @generated from field: bool recall = 4;
+   */
+  recall: boolean;
+
+  /**
+   * Amount minus everything settled and everything silent holders hold, nano-USD: a reservation above it cannot succeed. Negative when overspent.
+   *
+   * @generated from field: int64 left = 5;
+   */
+  left: bigint;
+
+  /**
+   * When the window ends, ms since the epoch; 0 = never.
+   *
+   * @generated from field: double resets_at_ms = 6;
+   */
+  resetsAtMs: number;
+
+  /**
+   * False when the budget is not in the ledger's configuration (yet).
+   *
+   * @generated from field: bool known = 7;
+   */
+  known: boolean;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.BudgetGrant.
+ * Use `create(BudgetGrantSchema)` to create a new message.
+ */
+export const BudgetGrantSchema: GenMessage<BudgetGrant> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 21);
+
+/**
+ * Grants, one per ask, in order.
+ *
+ * @generated from message signalbox.ledger.v1.LeaseBudgetResponse
+ */
+export type LeaseBudgetResponse = Message<"signalbox.ledger.v1.LeaseBudgetResponse"> & {
+  /**
+   * One per ask.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.BudgetGrant grants = 1;
+   */
+  grants: BudgetGrant[];
+
+  /**
+   * Ingresses alive now, this one included: what rates and concurrency are divided by.
+   *
+   * @generated from field: uint32 holders = 2;
+   */
+  holders: number;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.LeaseBudgetResponse.
+ * Use `create(LeaseBudgetResponseSchema)` to create a new message.
+ */
+export const LeaseBudgetResponseSchema: GenMessage<LeaseBudgetResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 22);
+
+/**
+ * Asks for the budgets.
+ *
+ * @generated from message signalbox.ledger.v1.ListBudgetsRequest
+ */
+export type ListBudgetsRequest = Message<"signalbox.ledger.v1.ListBudgetsRequest"> & {
+  /**
+   * Only this tenant; empty = all.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.ListBudgetsRequest.
+ * Use `create(ListBudgetsRequestSchema)` to create a new message.
+ */
+export const ListBudgetsRequestSchema: GenMessage<ListBudgetsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 23);
+
+/**
+ * One budget now.
+ *
+ * @generated from message signalbox.ledger.v1.BudgetState
+ */
+export type BudgetState = Message<"signalbox.ledger.v1.BudgetState"> & {
+  /**
+   * Id: TENANT/SCOPE/PERIOD/MODE.
+   *
+   * @generated from field: string budget = 1;
+   */
+  budget: string;
+
+  /**
+   * Tenant.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+
+  /**
+   * Team; empty = whole tenant.
+   *
+   * @generated from field: string team = 3;
+   */
+  team: string;
+
+  /**
+   * Key id; empty = no key.
+   *
+   * @generated from field: string key_id = 4;
+   */
+  keyId: string;
+
+  /**
+   * day, month, total.
+   *
+   * @generated from field: string period = 5;
+   */
+  period: string;
+
+  /**
+   * hard or soft.
+   *
+   * @generated from field: string mode = 6;
+   */
+  mode: string;
+
+  /**
+   * Amount, nano-USD.
+   *
+   * @generated from field: int64 amount_nano_usd = 7;
+   */
+  amountNanoUsd: bigint;
+
+  /**
+   * Spent in the window, nano-USD, settled costs not yet booked included.
+   *
+   * @generated from field: int64 spent_nano_usd = 8;
+   */
+  spentNanoUsd: bigint;
+
+  /**
+   * Leased out and not yet spent, nano-USD.
+   *
+   * @generated from field: int64 leased_nano_usd = 9;
+   */
+  leasedNanoUsd: bigint;
+
+  /**
+   * Window: `2026-11`.
+   *
+   * @generated from field: string window = 10;
+   */
+  window: string;
+
+  /**
+   * When it ends, ms since the epoch; 0 = never.
+   *
+   * @generated from field: double resets_at_ms = 11;
+   */
+  resetsAtMs: number;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.BudgetState.
+ * Use `create(BudgetStateSchema)` to create a new message.
+ */
+export const BudgetStateSchema: GenMessage<BudgetState> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 24);
+
+/**
+ * The budgets.
+ *
+ * @generated from message signalbox.ledger.v1.ListBudgetsResponse
+ */
+export type ListBudgetsResponse = Message<"signalbox.ledger.v1.ListBudgetsResponse"> & {
+  /**
+   * In the order of the configuration.
+   *
+   * @generated from field: repeated signalbox.ledger.v1.BudgetState budgets = 1;
+   */
+  budgets: BudgetState[];
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.ListBudgetsResponse.
+ * Use `create(ListBudgetsResponseSchema)` to create a new message.
+ */
+export const ListBudgetsResponseSchema: GenMessage<ListBudgetsResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger_service, 25);
 
 /**
  * Reads the ledger. Writing happens only through outbox records on the bus.
@@ -364,6 +1116,46 @@ export const LedgerService: GenService<{
     methodKind: "unary";
     input: typeof GetSummaryRequestSchema;
     output: typeof GetSummaryResponseSchema;
+  },
+  /**
+   * Walks the whole ledger: hash chain, columns, sums. Progress, then one message with the report.
+   *
+   * @generated from rpc signalbox.ledger.v1.LedgerService.VerifyLedger
+   */
+  verifyLedger: {
+    methodKind: "server_streaming";
+    input: typeof VerifyLedgerRequestSchema;
+    output: typeof VerifyLedgerResponseSchema;
+  },
+  /**
+   * Compares an invoice with the entries. Differences in batches, then one message with the sums.
+   *
+   * @generated from rpc signalbox.ledger.v1.LedgerService.ReconcileInvoice
+   */
+  reconcileInvoice: {
+    methodKind: "server_streaming";
+    input: typeof ReconcileInvoiceRequestSchema;
+    output: typeof ReconcileInvoiceResponseSchema;
+  },
+  /**
+   * An ingress reports what it spent and leases slices of budgets and limits.
+   *
+   * @generated from rpc signalbox.ledger.v1.LedgerService.LeaseBudget
+   */
+  leaseBudget: {
+    methodKind: "unary";
+    input: typeof LeaseBudgetRequestSchema;
+    output: typeof LeaseBudgetResponseSchema;
+  },
+  /**
+   * Budgets with what is spent and left.
+   *
+   * @generated from rpc signalbox.ledger.v1.LedgerService.ListBudgets
+   */
+  listBudgets: {
+    methodKind: "unary";
+    input: typeof ListBudgetsRequestSchema;
+    output: typeof ListBudgetsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_ledger_v1_ledger_service, 0);

@@ -1,0 +1,90 @@
+import { create } from "@bufbuild/protobuf";
+import { AttemptRecordSchema, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Config } from "#libs/config/model.ts";
+import { ratesAt, roundHalfUp, type PriceIndex } from "#libs/money/index.ts";
+import type { PricedRecord } from "./entries/index.ts";
+import type { HourSum } from "./store.ts";
+
+/** Who pays for machines nobody used. */
+export const IDLE_TENANT = "system";
+/** An hour is closed this long after its end, ms: streams that began in it have mostly ended by then. */
+export const CLOSE_AFTER_MS = 300_000;
+/** Closed hours are looked at again this far back: late and corrected entries move the idle part. */
+export const REOPENED_HOURS = 72;
+
+const HOUR_MS = 3_600_000;
+/** Prices may change by schedule within an hour; windows are whole minutes. */
+const MINUTE_MS = 60_000;
+const MINUTES_PER_HOUR = 60n;
+
+/** One hour of one rented backend. */
+interface RentedHour {
+  readonly backend: string;
+  /** Hours since the epoch. */
+  readonly hour: number;
+  /** Rent due, nano-USD. */
+  readonly rentNanoUsd: bigint;
+}
+
+/**
+ * Rent of every closed hour of every backend priced by the hour, as far back as hours are reopened. A backend owes rent
+ * from the minute it was first known; minutes are added up exactly and rounded once.
+ */
+export function rentedHours(config: Config, index: PriceIndex, since: ReadonlyMap<string, number>, nowMs: number): readonly RentedHour[] {
+  const lastHour = Math.floor((nowMs - CLOSE_AFTER_MS) / HOUR_MS) - 1;
+  const hours: RentedHour[] = [];
+  for (const backend of config.backends.keys()) {
+    const sinceMs = since.get(backend);
+    if (sinceMs === undefined) continue;
+    for (let hour = Math.max(Math.floor(sinceMs / HOUR_MS), lastHour - REOPENED_HOURS + 1); hour <= lastHour; hour++) {
+      let perHour = 0n;
+      for (let atMs = hour * HOUR_MS; atMs < (hour + 1) * HOUR_MS; atMs += MINUTE_MS) {
+        if (atMs + MINUTE_MS > sinceMs) perHour += ratesAt(index, backend, atMs, 0, "")?.rates.perHourNano ?? 0n;
+      }
+      if (perHour > 0n) hours.push({ backend, hour, rentNanoUsd: roundHalfUp(perHour, MINUTES_PER_HOUR) });
+    }
+  }
+  return hours;
+}
+
+/**
+ * The idle entries that make each hour's entries add up to its rent, signed: negative where requests were booked above it.
+ * An hour that already adds up needs none. The attempt id names backend, hour and how many idle entries there were, so that
+ * two ledgers that look at once book one entry, not two.
+ */
+export function idleRecords(
+  rented: readonly RentedHour[],
+  sums: readonly HourSum[],
+  config: Config,
+  priceVersion: string,
+): readonly PricedRecord[] {
+  const booked = new Map(sums.map(({ backend, hour, costNanoUsd, idleEntries }) => [`${backend}@${hour}`, { costNanoUsd, idleEntries }]));
+  return rented.flatMap(({ backend, hour, rentNanoUsd }) => {
+    const { costNanoUsd: sum, idleEntries } = booked.get(`${backend}@${hour}`) ?? { costNanoUsd: 0n, idleEntries: 0n };
+    if (sum === rentNanoUsd) return [];
+    const { provider, model } = config.backends.get(backend)!;
+    const record = create(AttemptRecordSchema, {
+      kind: RecordKind.POST,
+      attemptId: `idle:${backend}:${hour}:${idleEntries}`,
+      tenant: IDLE_TENANT,
+      backend,
+      provider,
+      upstreamModel: model,
+      priceVersion,
+      startedAtUs: BigInt(hour) * BigInt(HOUR_MS) * 1_000n,
+      durationMs: HOUR_MS,
+      outcome: Outcome.OK,
+      costNanoUsd: rentNanoUsd - sum,
+      priceGrade: "rate",
+      purpose: "idle",
+    });
+    return [{ record, baselineNanoUsd: 0n }];
+  });
+}
+
+/** The hours to sum for {@link idleRecords}, [from, until). */
+export function hourSpan(rented: readonly RentedHour[]): readonly [number, number] {
+  const hours = rented.map(({ hour }) => hour);
+  return [Math.min(...hours), Math.max(...hours) + 1];
+}

@@ -12,6 +12,8 @@ const CALL_TIMEOUT_MS = 30_000;
 export interface AdminClient {
   /** Sends one call and gives the JSON object it answers. */
   call(method: "GET" | "POST" | "DELETE", path: string, body?: Fields): Promise<Fields>;
+  /** Sends a whole file and gives the JSON object it is answered with; takes as long as that takes. */
+  upload(path: string, text: string): Promise<Fields>;
   /** Opens an answer of unknown length: one JSON object per line. */
   stream(path: string): Promise<ReadableStream<Uint8Array>>;
 }
@@ -19,14 +21,19 @@ export interface AdminClient {
 /** A client for the address and the token that the options name. */
 export function createAdminClient(io: CliIo, options: ClientOptions): AdminClient {
   const token = readToken(options.dataDir);
-  const send = async (method: string, path: string, body: Fields | undefined, timeoutMs: number | undefined): Promise<Response> => {
+  const send = async (
+    method: string,
+    path: string,
+    body: Fields | string | undefined,
+    timeoutMs: number | undefined,
+  ): Promise<Response> => {
     const headers: Record<string, string> = {};
     if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
     if (body !== undefined) headers["content-type"] = "application/json";
     const answer = await reach(io, `${options.adminUrl}${path}`, {
       method,
       headers,
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
       ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
     });
     if (!answer.ok) throw await refusalOf(answer, options, token !== undefined);
@@ -41,6 +48,7 @@ export function createAdminClient(io: CliIo, options: ClientOptions): AdminClien
         throw new CliError(EXIT.failed, `${options.adminUrl} did not answer JSON: is it the admin port?`);
       }
     },
+    upload: async (path, text) => fieldsOf(await (await send("POST", path, text, undefined)).json()),
     stream: async (path) => {
       const answer = await send("GET", path, undefined, undefined);
       if (answer.body === null) throw new CliError(EXIT.failed, `${options.adminUrl} gave an empty answer`);

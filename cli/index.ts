@@ -5,6 +5,7 @@ import { CliError, EXIT } from "./exit.ts";
 import { processIo, type CliIo } from "./io.ts";
 import { addCommonOptions } from "./options.ts";
 import { addBackendVerbs } from "./verbs/backends.ts";
+import { addBudgetVerbs } from "./verbs/budgets.ts";
 import { addChatVerb } from "./verbs/chat.ts";
 import { addCheckVerb } from "./verbs/check.ts";
 import { addConfigVerbs } from "./verbs/config.ts";
@@ -12,6 +13,7 @@ import { addCostVerb } from "./verbs/costs.ts";
 import { addExplainVerb } from "./verbs/explain.ts";
 import { addKeyVerbs } from "./verbs/keys.ts";
 import { addLaterVerbs } from "./verbs/later.ts";
+import { addLedgerCheckVerbs } from "./verbs/ledger-check.ts";
 import { addLedgerVerbs } from "./verbs/ledger.ts";
 import { addRunVerbs } from "./verbs/run.ts";
 import { addSimVerbs } from "./verbs/sim.ts";
@@ -52,6 +54,8 @@ export async function runCli(argv: readonly string[], actions: CliActions, io: C
     addKeyVerbs,
     addCostVerb,
     addLedgerVerbs,
+    addLedgerCheckVerbs,
+    addBudgetVerbs,
     addSimVerbs,
     addLaterVerbs,
   ]) {

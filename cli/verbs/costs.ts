@@ -1,9 +1,24 @@
 import type { Command } from "commander";
 import type { VerbRunner } from "../context.ts";
-import { listOf, moneyCell, textCell } from "../format.ts";
+import { csv, FOCUS_BY, focusCsv } from "../focus.ts";
+import { listOf, moneyCell, textCell, type Fields } from "../format.ts";
 import { addPeriodOptions, periodQuery, type PeriodGiven } from "../period.ts";
 import { parseList } from "../options.ts";
 import { table, type Column } from "../table.ts";
+
+/** Sums of a row, as the admin API names them. */
+const SUMS = [
+  "requests",
+  "attempts",
+  "input_tokens",
+  "output_tokens",
+  "cost_nano_usd",
+  "waste_nano_usd",
+  "baseline_nano_usd",
+  "idle_nano_usd",
+];
+/** Rows of a file: a month of days of a large installation. */
+const FILE_ROWS_MAX = 100_000;
 
 const NUMBERS: readonly Column[] = [
   { title: "REQUESTS", right: true },
@@ -21,11 +36,25 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
     program
       .command("costs")
       .description("what was spent, by any of tenant, team, model, backend, provider, key, a tag ...")
-      .option("--by <names>", "what to group by, separated by commas", parseList, ["model"]),
+      .option(
+        "--by <names>",
+        "tenant, team, key_id, model, backend, provider, experiment, arm, day, hour, tag:NAME; separated by commas",
+        parseList,
+        ["model"],
+      )
+      .option("--csv", "the rows as CSV, costs in nano-dollars")
+      .option("--focus", "daily charges in the FOCUS 1.2 format (CSV)"),
   );
-  runner.run(costs, async ({ admin, print }, command) => {
-    const given = command.opts<PeriodGiven & { by: readonly string[] }>();
+  runner.run(costs, async ({ admin, io, print }, command) => {
+    const given = command.opts<PeriodGiven & { by: readonly string[]; csv?: boolean; focus?: boolean }>();
     const query = periodQuery(given);
+    if (given.csv === true || given.focus === true) {
+      const by: readonly string[] = given.focus === true ? FOCUS_BY : given.by;
+      query.set("by", by.join(","));
+      query.set("limit", String(FILE_ROWS_MAX));
+      const rows = listOf(await admin().call("GET", `/api/costs?${query.toString()}`), "rows");
+      return io.out(given.focus === true ? focusCsv(rows) : csv([...by, ...SUMS], rows));
+    }
     query.set("by", given.by.join(","));
     const answer = await admin().call("GET", `/api/costs?${query.toString()}`);
     const rows = listOf(answer, "rows");
@@ -41,9 +70,20 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
         moneyCell(row["baseline_nano_usd"]),
         savedCell(row["cost_nano_usd"], row["baseline_nano_usd"]),
       ]);
-      return cells.length === 0 ? "nothing was spent in this period\n" : table(columns, cells);
+      return cells.length === 0 ? "nothing was spent in this period\n" : `${table(columns, cells)}${savings(rows)}`;
     });
   });
+}
+
+/** What all rows together saved against the baseline: with the rent of idle machines, and, where there is some, without. */
+function savings(rows: readonly Fields[]): string {
+  const sum = (name: string): bigint => rows.reduce((total, row) => total + BigInt(String(row[name] ?? "0")), 0n);
+  const [cost, idle, baseline] = [sum("cost_nano_usd"), sum("idle_nano_usd"), sum("baseline_nano_usd")];
+  const line = (title: string, spent: bigint): string =>
+    `${title} ${moneyCell(spent)} of ${moneyCell(baseline)}: saved ${moneyCell(baseline - spent)} (${savedCell(spent, baseline)})\n`;
+  const total = `\ntotal ${moneyCell(cost)}, waste ${moneyCell(sum("waste_nano_usd"))}${idle === 0n ? "" : `, idle ${moneyCell(idle)}`}\n`;
+  if (baseline === 0n) return total;
+  return idle === 0n ? `${total}${line("spent", cost)}` : `${total}${line("with idle", cost)}${line("without idle", cost - idle)}`;
 }
 
 /** Share of the baseline that was not spent; `-` without a baseline. */

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { VerbRunner } from "../context.ts";
 import { fieldsOf, listOf, textCell, timeCell, wordsCell } from "../format.ts";
-import { parseList } from "../options.ts";
+import { parseDuration, parseList } from "../options.ts";
 import { table, type Column } from "../table.ts";
 
 const COLUMNS: readonly Column[] = [
@@ -15,7 +15,7 @@ const COLUMNS: readonly Column[] = [
   { title: "REVOKED" },
 ];
 
-/** Adds `keys create|ls|revoke`. */
+/** Adds `keys create|ls|rotate|revoke`. */
 export function addKeyVerbs(program: Command, runner: VerbRunner): void {
   const keys = program.command("keys").description("virtual keys of tenants");
   const create = keys
@@ -53,6 +53,24 @@ export function addKeyVerbs(program: Command, runner: VerbRunner): void {
       ]);
       return rows.length === 0 ? "no keys: make one with `signalbox keys create --tenant NAME`\n" : table(COLUMNS, rows);
     });
+  });
+
+  const rotate = keys
+    .command("rotate <id>")
+    .description("give a key a new secret; it is shown this once")
+    .option("--grace <time>", "how long the old secret works on, e.g. 24h (default: not at all)", parseDuration, 0);
+  runner.run(rotate, async ({ admin, print }, command) => {
+    const { grace } = command.opts<{ grace: number }>();
+    const made = await admin().call("POST", `/api/keys/${encodeURIComponent(command.args[0] ?? "")}/rotate`, { grace_ms: grace });
+    const { id, key, tenant, team } = made;
+    const old =
+      typeof made["old_until"] === "string"
+        ? `the old one works until ${timeCell(made["old_until"])}`
+        : "the old one is refused from now on";
+    await print(
+      { id, key, tenant, team, old_until: made["old_until"] },
+      () => `${textCell(key)}\n\n  id ${textCell(id)}; ${old}. Keep the key now: it is not shown again.\n`,
+    );
   });
 
   const revoke = keys.command("revoke <id>").description("refuse a key from now on");

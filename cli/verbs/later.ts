@@ -7,10 +7,7 @@ const LATER: readonly (readonly [string, ...string[]])[] = [
   ["top"],
   ["tap"],
   ["models", "ls", "rollback"],
-  ["budgets", "ls"],
   ["experiments", "start", "ramp", "status", "promote", "rollback", "replay"],
-  ["ledger", "verify", "reconcile"],
-  ["keys", "rotate"],
 ];
 
 /** Adds the verbs that are not built: they say so in one line and end with the usage code, and help does not list them. */

@@ -2,14 +2,15 @@ import { create } from "@bufbuild/protobuf";
 import { CreateKeyRequestSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { ExplainRequestSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { CostRow, KeyRecord } from "#libs/peers/index.ts";
+import type { KeyRecord } from "#libs/peers/index.ts";
 import { backendRows } from "./backends.ts";
-import { type AdminCall, type AdminHandler, periodOf } from "./call.ts";
+import type { AdminCall, AdminHandler } from "./call.ts";
 import type { ConsoleDeps } from "./deps.ts";
 import { sendLedgerEntries } from "./entries.ts";
 import { explainJson } from "./explain-json.ts";
 import { dryRunRequest } from "./explain-request.ts";
-import { readJson, sendJson, stringOf, stringsOf } from "./http.ts";
+import { sendBudgets, sendCosts, sendReconciliation, sendVerification } from "./finance.ts";
+import { countOf, readJson, sendJson, stringOf, stringsOf } from "./http.ts";
 import type { Route } from "./routes.ts";
 
 /** Longest a fault may be set for, ms: a forgotten one must not outlive the day. */
@@ -29,12 +30,16 @@ export function apiRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
     admin("DELETE", "/api/keys/:id", async ({ response, values }) =>
       sendJson(response, 200, keyJson(await need(deps.control, "cost-ledger").revokeKey(values["id"]!))),
     ),
+    admin("POST", "/api/keys/:id/rotate", (call) => rotateKey(deps, call)),
     admin("GET", "/api/backends", async ({ response }) => sendJson(response, 200, { backends: await backendRows(deps) })),
     admin("POST", "/api/backends/:name/drain", (call) => setDrain(deps, call, true)),
     admin("POST", "/api/backends/:name/undrain", (call) => setDrain(deps, call, false)),
     admin("GET", "/api/ledger/entries", (call) => sendLedgerEntries(need(deps.ledger, "cost-ledger"), call)),
     admin("GET", "/api/ledger/summary", (call) => summary(deps, call)),
-    admin("GET", "/api/costs", (call) => costs(deps, call)),
+    admin("GET", "/api/ledger/verify", (call) => sendVerification(need(deps.ledger, "cost-ledger"), call)),
+    admin("POST", "/api/ledger/reconcile", (call) => sendReconciliation(need(deps.ledger, "cost-ledger"), call)),
+    admin("GET", "/api/costs", (call) => sendCosts(need(deps.ledger, "cost-ledger"), call)),
+    admin("GET", "/api/budgets", (call) => sendBudgets(need(deps.ledger, "cost-ledger"), call)),
     admin("POST", "/api/explain", (call) => explainDryRun(deps, call)),
     admin("GET", "/api/explain/last", (call) => explainStored(deps, call, { case: "last", value: true })),
     admin("GET", "/api/explain/:id", (call) => explainStored(deps, call, { case: "id", value: call.values["id"]! })),
@@ -73,6 +78,18 @@ async function createKey(deps: ConsoleDeps, { request, response }: AdminCall): P
   sendJson(response, 201, { id: record?.keyId, key: created.key, tenant: record?.tenant, team: record?.team, models: record?.models });
 }
 
+async function rotateKey(deps: ConsoleDeps, { request, response, values }: AdminCall): Promise<void> {
+  const body = await readJson(request);
+  const { record, key } = await need(deps.control, "cost-ledger").rotateKey(values["id"]!, countOf(body, "grace_ms"));
+  sendJson(response, 200, {
+    id: record?.keyId,
+    key,
+    tenant: record?.tenant,
+    team: record?.team,
+    old_until: record?.previousUntilMs ? new Date(record.previousUntilMs).toISOString() : null,
+  });
+}
+
 function keyJson(key: KeyRecord): Record<string, unknown> {
   const time = (ms: number): string | null => (ms === 0 ? null : new Date(ms).toISOString());
   return {
@@ -109,26 +126,8 @@ async function summary(deps: ConsoleDeps, { response }: AdminCall): Promise<void
     last_booked_at: totals.lastBookedAtMs === 0 ? null : new Date(totals.lastBookedAtMs).toISOString(),
     store: totals.store,
     store_up: totals.storeUp,
+    append_only: totals.appendOnly,
   });
-}
-
-async function costs(deps: ConsoleDeps, { response, query }: AdminCall): Promise<void> {
-  const by = (query.get("by") ?? "model").split(",").filter((name) => name !== "");
-  const rows = await need(deps.ledger, "cost-ledger").costs({ by, ...periodOf(query) });
-  sendJson(response, 200, { rows: rows.map((row) => costJson(row, by)) });
-}
-
-function costJson(row: CostRow, by: readonly string[]): Record<string, unknown> {
-  return {
-    ...Object.fromEntries(by.map((name, index) => [name, row.group[index] ?? ""])),
-    requests: String(row.requests),
-    attempts: String(row.attempts),
-    input_tokens: String(row.inputTokens),
-    output_tokens: String(row.outputTokens),
-    cost_nano_usd: String(row.costNanoUsd),
-    waste_nano_usd: String(row.wasteNanoUsd),
-    baseline_nano_usd: String(row.baselineNanoUsd),
-  };
 }
 
 async function explainDryRun(deps: ConsoleDeps, { request, response }: AdminCall): Promise<void> {

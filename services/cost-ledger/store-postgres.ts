@@ -82,6 +82,7 @@ class PostgresStore implements LedgerStore {
       keepAlive: true,
       application_name: "signalbox",
       allowExitOnIdle: true,
+      // oxlint-disable-next-line typescript/no-misused-promises -- pg-pool waits for the promise; its types do not say so
       onConnect: async (client) => {
         if (this.#hasRole) await client.query(`SET ROLE ${WRITER_ROLE}`);
       },

@@ -215,7 +215,8 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
 
   check("a backend's rent begins when it was first known", async (store) => {
     assert.deepEqual([...(await store.rentedSince(["a"], 5))], [["a", 5]]);
-    assert.deepEqual([...(await store.rentedSince(["a", "b"], 9))].toSorted(), [["a", 5], ["b", 9]]); // prettier-ignore
+    const since = await store.rentedSince(["a", "b"], 9);
+    assert.deepEqual([since.get("a"), since.get("b")], [5, 9]);
   });
 
   check("budget states are replaced together or not at all", async (store) => {
@@ -229,10 +230,13 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     assert.equal(await store.saveBudgets([row("b", 1n, "2"), row("a", 7n, "2")]), false);
     assert.equal(await store.saveBudgets([row("b", 1n, "3")]), true);
     const rows = await store.loadBudgets(["a", "b", "c"]);
-    assert.deepEqual(rows.map(({ key, revision, state }) => [key, revision, state]).toSorted(), [
-      ["a", 1n, "1"],
-      ["b", 2n, "3"],
-    ]);
+    assert.deepEqual(
+      rows.map(({ key, revision, state }) => [key, revision, state]).toSorted(([a], [b]) => (a! < b! ? -1 : 1)),
+      [
+        ["a", 1n, "1"],
+        ["b", 2n, "3"],
+      ],
+    );
   });
 
   check("an unknown dimension is refused and a name cannot become SQL", async (store) => {

@@ -1,0 +1,125 @@
+import type { Fields } from "./format.ts";
+
+/** What FOCUS rows are grouped by: one row per day and everything that can be charged. */
+export const FOCUS_BY = ["day", "tenant", "team", "key_id", "model", "backend", "provider"] as const;
+
+/** Columns of the FinOps Open Cost and Usage Specification 1.2 (https://focus.finops.org) that we can fill, in its order. */
+export const FOCUS_COLUMNS = [
+  "BilledCost",
+  "BillingAccountId",
+  "BillingAccountName",
+  "BillingCurrency",
+  "BillingPeriodEnd",
+  "BillingPeriodStart",
+  "ChargeCategory",
+  "ChargeClass",
+  "ChargeDescription",
+  "ChargeFrequency",
+  "ChargePeriodEnd",
+  "ChargePeriodStart",
+  "ConsumedQuantity",
+  "ConsumedUnit",
+  "ContractedCost",
+  "EffectiveCost",
+  "InvoiceIssuerName",
+  "ListCost",
+  "PricingCategory",
+  "PricingQuantity",
+  "PricingUnit",
+  "ProviderName",
+  "PublisherName",
+  "ResourceId",
+  "ResourceName",
+  "ResourceType",
+  "ServiceCategory",
+  "ServiceName",
+  "ServiceSubcategory",
+  "SubAccountId",
+  "SubAccountName",
+  "Tags",
+] as const;
+
+const DAY_MS = 86_400_000;
+
+/** Rows of `costs --by` {@link FOCUS_BY} as FOCUS CSV. Costs are exact decimals of US dollars; the same for list, contract and bill. */
+export function focusCsv(rows: readonly Fields[]): string {
+  return csv(FOCUS_COLUMNS, rows.flatMap(chargesOf));
+}
+
+/** A row's charges: what was used, and rent of idle machines as a charge of its own. */
+function chargesOf(row: Fields): Fields[] {
+  const idle = BigInt(String(row["idle_nano_usd"] ?? "0"));
+  const used = BigInt(String(row["cost_nano_usd"])) - idle;
+  const charges: Fields[] = [];
+  const tokens = Number(row["input_tokens"]) + Number(row["output_tokens"]);
+  if (used !== 0n || tokens !== 0)
+    charges.push(chargeOf(row, used, tokens, "Tokens", `${text(row["requests"])} requests to ${text(row["backend"])}`));
+  if (idle !== 0n) charges.push(chargeOf(row, idle, 24, "Hours", `idle time of ${text(row["backend"])}`));
+  return charges;
+}
+
+function chargeOf(row: Fields, nanoUsd: bigint, quantity: number, unit: string, description: string): Fields {
+  const startMs = Date.parse(`${text(row["day"])}T00:00:00Z`);
+  const start = new Date(startMs);
+  const cost = dollars(nanoUsd);
+  const month = (ahead: number): string => iso(Date.UTC(start.getUTCFullYear(), start.getUTCMonth() + ahead));
+  return {
+    BilledCost: cost,
+    BillingAccountId: text(row["tenant"]),
+    BillingAccountName: text(row["tenant"]),
+    BillingCurrency: "USD",
+    BillingPeriodEnd: month(1),
+    BillingPeriodStart: month(0),
+    ChargeCategory: "Usage",
+    ChargeClass: "",
+    ChargeDescription: description,
+    ChargeFrequency: "Usage-Based",
+    ChargePeriodEnd: iso(startMs + DAY_MS),
+    ChargePeriodStart: iso(startMs),
+    ConsumedQuantity: quantity,
+    ConsumedUnit: unit,
+    ContractedCost: cost,
+    EffectiveCost: cost,
+    InvoiceIssuerName: text(row["provider"]),
+    ListCost: cost,
+    PricingCategory: "Standard",
+    PricingQuantity: quantity,
+    PricingUnit: unit,
+    ProviderName: text(row["provider"]),
+    PublisherName: text(row["provider"]),
+    ResourceId: text(row["backend"]),
+    ResourceName: text(row["backend"]),
+    ResourceType: "Model backend",
+    ServiceCategory: "AI and Machine Learning",
+    ServiceName: text(row["model"]) || text(row["backend"]),
+    ServiceSubcategory: "Generative AI",
+    SubAccountId: text(row["team"]),
+    SubAccountName: text(row["team"]),
+    Tags: JSON.stringify({ key_id: text(row["key_id"]), team: text(row["team"]) }),
+  };
+}
+
+/** Rows as CSV after RFC 4180, with a heading. Cells that a spreadsheet would take for a formula are defused. */
+export function csv(columns: readonly string[], rows: readonly Fields[]): string {
+  return [columns, ...rows.map((row) => columns.map((name) => row[name]))].map((cells) => `${cells.map(cell).join(",")}\r\n`).join("");
+}
+
+function cell(value: unknown): string {
+  const raw = text(value);
+  const safe = /^[=+@\t\r]|^-(?!\d)/.test(raw) ? `'${raw}` : raw;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+function text(value: unknown): string {
+  return value === undefined || value === null ? "" : `${value as string | number | bigint}`;
+}
+
+/** Exact decimal dollars of nano-USD. */
+export function dollars(nanoUsd: bigint): string {
+  const digits = (nanoUsd < 0n ? -nanoUsd : nanoUsd).toString().padStart(10, "0");
+  return `${nanoUsd < 0n ? "-" : ""}${digits.slice(0, -9)}.${digits.slice(-9)}`;
+}
+
+function iso(atMs: number): string {
+  return new Date(atMs).toISOString().replace(".000Z", "Z");
+}

@@ -11,6 +11,9 @@ import type { Logger } from "#libs/telemetry/index.ts";
 import { CONTROL_POLL_MS, KEY_MAX, START_WAIT_MS } from "./limits.ts";
 import { withinMs } from "./within.ts";
 
+/** Keys remembered as proven; beyond it they are proven again. */
+const RECENT_MAX = 1_000;
+
 /** Who calls, as far as the gateway cares. */
 export interface Caller {
   readonly tenant: string;
@@ -76,6 +79,8 @@ export interface KeyBookDeps {
 export class KeyBook {
   readonly #deps: KeyBookDeps;
   #keys = new Map<string, KnownKey>();
+  /** Keys proven since the last state, whole: hashing one costs as much as all the rest of authentication. */
+  readonly #recent = new Map<string, KnownKey>();
   #revision = 0n;
   #loaded = false;
   /** Whether the last poll reached the store: only then is an unknown key surely unknown. */
@@ -153,9 +158,14 @@ export class KeyBook {
 
   #find(key: string): KnownKey | undefined {
     if (this.#keys.size === 0) return undefined;
+    const recent = this.#recent.get(key);
+    if (recent !== undefined) return recent;
     const digest = hash("sha256", key, "buffer");
     const known = this.#keys.get(digest.toString("latin1"));
-    return known !== undefined && timingSafeEqual(digest, known.digest) ? known : undefined;
+    if (known === undefined || !timingSafeEqual(digest, known.digest)) return undefined;
+    if (this.#recent.size >= RECENT_MAX) this.#recent.clear();
+    this.#recent.set(key, known);
+    return known;
   }
 
   #pushed(payload: Uint8Array): void {
@@ -183,6 +193,7 @@ export class KeyBook {
       keys.set(Buffer.from(record.digest).toString("latin1"), { digest: record.digest, record, caller: callerOf(record) });
     }
     this.#keys = keys;
+    this.#recent.clear();
     this.#revision = state.revision;
     this.#loaded = true;
     for (const listener of this.#listeners) listener(state);

@@ -30,6 +30,7 @@ export async function runChecks(options: CheckOptions): Promise<readonly CheckRe
     ok("config", `${options.configFile} is valid (${config.configVersion})`),
     ...secretChecks(config),
     ...parts.flat(),
+    ...exposureChecks(config),
     ...priceChecks(config),
   ];
 }

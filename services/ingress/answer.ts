@@ -3,6 +3,11 @@ import type { Attempt } from "./attempt.ts";
 import { KEEP_ALIVE_MS, READER_STALL_MS } from "./limits.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
 
+/** What pieces go through on their way to the client. */
+export interface Passage {
+  pass(piece: Uint8Array): Uint8Array;
+}
+
 /**
  * The client's side of an exchange: whether its stream is open, how full its reader is, and when it last heard of us.
  * Decides nothing about backends. Times are monotonic ms.
@@ -34,14 +39,20 @@ export class Answer {
   }
 
   /** Writes what an attempt holds until the reader is full. */
-  pump(attempt: Attempt, nowMs: number): void {
+  pump(attempt: Attempt, nowMs: number, passage: Passage | undefined): void {
     while (!this.#blocked) {
       const piece = attempt.take();
       if (piece === undefined) return;
-      this.#writtenMs = nowMs;
-      if (this.#reply.write(piece)) attempt.consumed(piece.length);
+      const bytes = passage === undefined ? piece : passage.pass(piece);
+      if (bytes.length > 0) this.#writtenMs = nowMs;
+      if (bytes.length === 0 || this.#reply.write(bytes)) attempt.consumed(piece.length);
       else this.#block(piece.length, nowMs);
     }
+  }
+
+  /** Writes a comment; it is too small to hold anything back for. */
+  note(comment: Uint8Array): void {
+    this.#reply.write(comment);
   }
 
   /** The reader drained: bytes that now count as consumed. */

@@ -53,8 +53,8 @@ export function attemptOpen(
     enginePriority: candidate.enginePriority,
     enginePrioritySet: candidate.enginePrioritySet,
     maxOutputTokens: intake.decide.maxOutputTokens > 0 ? 0 : candidate.maxOutputTokens,
-    resumePrefix: "",
-    resumeTokens: 0,
+    resumePrefix: attempt.resume?.prefix ?? "",
+    resumeTokens: attempt.resume?.tokens ?? 0,
     tracestate: intake.trace.tracestate,
   };
 }

@@ -5,9 +5,10 @@ import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type Cancel
 import type { SignalboxError } from "#libs/errors/index.ts";
 import { internalError } from "./failures.ts";
 import type { Intake } from "./intake.ts";
-import { GAP_SAMPLE_MS } from "./limits.ts";
+import { ATTEMPT_GRACE_MS, GAP_SAMPLE_MS } from "./limits.ts";
 import type { AttemptIdentity, Settlement } from "./money.ts";
 import { firstTokenReport, gapReport } from "./reports.ts";
+import type { ResumePlan } from "./resume.ts";
 
 /** Grants are bundled up to this size: half a window keeps the adapter busy and the frames few. */
 const CREDIT_BATCH_BYTES = ATTEMPT_WINDOW_BYTES / 2;
@@ -33,6 +34,8 @@ export interface AttemptPlan {
   readonly spanId: string;
   /** Ceiling for the first content byte, ms. */
   readonly firstTokenTimeoutMs: number;
+  /** What it continues; undefined = it answers from the start. */
+  readonly resume: ResumePlan | undefined;
 }
 
 /**
@@ -49,6 +52,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   readonly hedge: boolean;
   readonly spanId: string;
   readonly firstTokenTimeoutMs: number;
+  readonly resume: ResumePlan | undefined;
   readonly startedAtMs: number;
   /** Monotonic. */
   readonly startedMs: number;
@@ -86,6 +90,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     this.hedge = plan.hedge;
     this.spanId = plan.spanId;
     this.firstTokenTimeoutMs = plan.firstTokenTimeoutMs;
+    this.resume = plan.resume;
     this.startedMs = clock.monotonicMs();
     this.startedAtMs = clock.now();
     this.#clock = clock;
@@ -160,6 +165,14 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     if (this.result !== undefined || this.#cancelled !== undefined) return;
     this.#cancelled = reason;
     this.handle?.cancel(reason);
+  }
+
+  /** What an attempt without content is due for at its age; undefined = nothing. */
+  due(nowMs: number): "late" | "hedge" | undefined {
+    if (this.abandoned || this.contentSeen || this.result !== undefined || this.handle === undefined) return undefined;
+    const ageMs = nowMs - this.startedMs;
+    if (ageMs >= this.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) return "late";
+    return this.candidate.hedgeAfterMs > 0 && ageMs >= this.candidate.hedgeAfterMs ? "hedge" : undefined;
   }
 
   #measure(events: number): void {

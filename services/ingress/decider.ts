@@ -27,11 +27,12 @@ export class Decider {
     this.#owner = owner;
   }
 
-  /** Asks for candidates other than `exclude`; `remainingMs` until the deadline, Infinity = none. */
-  ask(exclude: string[], remainingMs: number): void {
+  /** Asks for candidates other than `exclude` that also meet `needs`; `remainingMs` until the deadline, Infinity = none. */
+  ask(exclude: string[], remainingMs: number, needs: number): void {
     const { decide } = this.#intake;
     const deadlineMs = Number.isFinite(remainingMs) ? remainingMs : 0;
-    const request: DecideRequest = exclude.length === 0 ? decide : { ...decide, exclude, deadlineMs };
+    const request: DecideRequest =
+      exclude.length === 0 && needs === 0 ? decide : { ...decide, exclude, deadlineMs, needs: decide.needs | needs };
     let ticket: DecideTicket;
     try {
       ticket = this.#deps.policy.decide(request);

@@ -1,23 +1,25 @@
 import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import { type Candidate, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, type Decision, MidStream, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CancelReason } from "#libs/peers/index.ts";
 import { Deadline, RETRY_COST } from "#libs/resilience/index.ts";
 import { Answer } from "./answer.ts";
 import type { Attempt, AttemptOwner } from "./attempt.ts";
+import { Attempts } from "./attempts.ts";
 import { Candidates } from "./candidates.ts";
 import { Decider, type DeciderOwner } from "./decider.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import type { ExchangeState } from "./exchange-state.ts";
-import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, unserved } from "./failures.ts";
-import { type NextStep, nextStep } from "./failover.ts";
+import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, lostCandidate, unserved } from "./failures.ts";
+import type { NextStep } from "./failover.ts";
 import type { Intake } from "./intake.ts";
-import { costOfAttempts, createAttempt, sendAttempt, settleAttempt } from "./launcher.ts";
-import { ANSWER_MAX_BYTES, ATTEMPT_GRACE_MS } from "./limits.ts";
+import { createAttempt, sendAttempt, settleAttempt } from "./launcher.ts";
+import { ANSWER_MAX_BYTES } from "./limits.ts";
+import { Progress } from "./progress.ts";
 import { factsOf } from "./reply-facts.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
 import { requestDoneReport } from "./reports.ts";
-import { resumePlan } from "./resume.ts";
+import { RESUME_NEEDS, Resumption, usageEventOf } from "./resume.ts";
 
 const EMPTY = new Uint8Array(0);
 const CLIENT_GONE = 499;
@@ -36,14 +38,12 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   #decision: Decision | undefined;
   #deadline: Deadline;
   readonly #candidates: Candidates;
-  readonly #attempts: Attempt[] = [];
-  #open = 0;
+  readonly #attempts = new Attempts();
   #winner: Attempt | undefined;
+  /** Set where a broken answer may go on elsewhere. */
+  #resumption: Resumption | undefined;
   #failure: Failure | undefined;
-  #counted = 0;
-  #skips = 0;
-  #spent = false;
-  readonly #redecisions: { atMs: number; exclude: readonly string[] }[] = [];
+  readonly #progress: Progress;
   readonly #marks = { decideStartMs: 0, decideEndMs: 0, firstDispatchMs: 0, firstByteMs: 0 };
   #closed = false;
 
@@ -55,6 +55,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#deadline = Deadline.after(intake.startedMs, intake.decide.deadlineMs);
     this.#decider = new Decider(deps, intake, this);
     this.#candidates = new Candidates(deps.adapters);
+    this.#progress = new Progress(deps);
   }
 
   /** Asks for the decision and lets the rest follow. */
@@ -91,8 +92,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
       this.#answer.drop();
       return this.cancel();
     }
-    if (this.#intake.stream && this.#attempts.length > 0 && this.#answer.isQuiet(nowMs))
-      this.#answer.keepAlive(this.#facts(this.#latest, []), nowMs);
+    if (this.#intake.stream && this.#answer.isQuiet(nowMs)) this.#answer.keepAlive(this.#facts(this.#latest, []), nowMs);
     if (this.#state.kind === "trying" || this.#state.kind === "answering") this.#watchAttempts(nowMs);
   }
 
@@ -108,7 +108,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   }
 
   ended(attempt: Attempt, end: AttemptEnd): void {
-    this.#open--;
+    this.#attempts.open--;
     settleAttempt(this.#deps, attempt, end);
     if (this.#state.kind === "done") return this.#close();
     if (attempt.abandoned) return;
@@ -126,17 +126,18 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     attempt.forget();
     const failure = failureOf(end, attempt.candidate);
     if (failure.busy) {
-      this.#counted--;
-      this.#skips++;
+      this.#progress.counted--;
+      this.#progress.skips++;
     }
-    this.#failed(failure);
+    this.#failed(this.#resumption?.plan === undefined ? failure : lostCandidate(failure));
   }
 
   // ---- deciding
 
   #decide(exclude: string[]): void {
     this.#state = { kind: "deciding" };
-    this.#decider.ask(exclude, this.#deadline.remainingMs(this.#now()));
+    const needs = this.#resumption?.plan === undefined ? 0 : RESUME_NEEDS;
+    this.#decider.ask(exclude, this.#deadline.remainingMs(this.#now()), needs);
   }
 
   broke(error: SignalboxError): void {
@@ -151,20 +152,28 @@ export class Exchange implements AttemptOwner, DeciderOwner {
       this.#deadline = this.#deadline.earlier(Deadline.after(nowMs, decision.deadlineMs));
     }
     const { result } = decision;
-    if (result.case !== "allow" || result.value.candidates.length === 0) {
+    const candidates = result.case === "allow" ? this.#able(result.value.candidates) : [];
+    if (candidates.length === 0) {
       if (isFirst) this.#decision = decision;
       if (this.#failure !== undefined) {
-        this.#spent = true;
+        this.#progress.spent = true;
         return this.#step(this.#failure);
       }
       return this.#fail(result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available."));
     }
     this.#decision ??= decision;
-    if (isFirst) this.#deps.budgets.of(decision.model).deposit(nowMs);
-    this.#candidates.refill(result.value.candidates);
-    this.#spent = false;
+    if (isFirst) {
+      this.#deps.budgets.of(decision.model).deposit(nowMs);
+      if (decision.midStream === MidStream.RESUME && this.#intake.resumable) this.#resumption = new Resumption();
+    }
+    this.#candidates.refill(candidates);
+    this.#progress.spent = false;
     this.#state = { kind: "trying" };
     this.#tryServed();
+  }
+
+  #able(candidates: readonly Candidate[]): readonly Candidate[] {
+    return this.#resumption?.able(candidates, this.#deps.config.current) ?? candidates;
   }
 
   // ---- trying
@@ -173,17 +182,18 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   #tryServed(): void {
     const candidate = this.#candidates.take();
     if (candidate !== undefined) return this.#launch(candidate, false);
-    this.#skips++;
+    this.#progress.skips++;
     this.#failed(unserved(this.#candidates.discard()));
   }
 
   #launch(candidate: Candidate, hedge: boolean): void {
     const deps = this.#deps;
     if (!deps.outbox.accepting) return this.#fail(ledgerUnavailable());
-    this.#counted++;
-    const attempt = createAttempt(deps, this, this.#intake, this.#decision!, candidate, this.#attempts.length + 1, hedge);
-    this.#attempts.push(attempt);
-    this.#open++;
+    this.#progress.counted++;
+    const number = this.#attempts.all.length + 1;
+    const next = { intake: this.#intake, decision: this.#decision!, candidate, number, hedge, resume: this.#resumption?.plan };
+    const attempt = createAttempt(deps, this, next);
+    this.#attempts.add(attempt);
     deps.outbox.beforeDispatch((error) => this.#send(attempt, error));
     deps.outbox.beforeAnswer((error) => this.#released(attempt, error));
   }
@@ -191,7 +201,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   #send(attempt: Attempt, error: Error | undefined): void {
     const deps = this.#deps;
     if (error !== undefined || this.#state.kind === "done") {
-      this.#open--;
+      this.#attempts.open--;
       attempt.abandoned = true;
       attempt.endedMs = this.#now();
       deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
@@ -214,25 +224,13 @@ export class Exchange implements AttemptOwner, DeciderOwner {
 
   #failed(failure: Failure): void {
     this.#failure = failure;
-    if (this.#attempts.some((attempt) => !attempt.abandoned && attempt.result === undefined)) return;
-    this.#step(failure);
+    if (!this.#attempts.hopeful) this.#step(failure);
   }
 
   #step(failure: Failure): void {
     const nowMs = this.#now();
-    const { config, random } = this.#deps;
-    const step = nextStep(failure, {
-      attempts: this.#counted,
-      attemptsMax: this.#attemptsMax(),
-      remainingMs: this.#deadline.remainingMs(nowMs),
-      remaining: this.#candidates.left,
-      redecisions: this.#redecisions.length,
-      skips: this.#skips,
-      spent: this.#spent,
-      contextOf: (backend) => config.current.backends.get(backend)?.contextTokens ?? 0,
-      chance: random.next(),
-    });
-    if (step.kind !== "give_up" && step.cost > 0 && !this.#budget.withdraw(step.cost, nowMs)) return this.#fail(failure.error);
+    const step = this.#progress.next(failure, this.#decision, this.#candidates, this.#deadline, nowMs);
+    if (step.kind !== "give_up" && step.cost > 0 && !this.#withdraw(step.cost, nowMs)) return this.#fail(failure.error);
     this.#take(step, nowMs);
   }
 
@@ -246,7 +244,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
         return this.#tryServed();
       case "redecide": {
         const exclude = this.#candidates.tried;
-        this.#redecisions.push({ atMs: nowMs, exclude });
+        this.#progress.redecisions.push({ atMs: nowMs, exclude });
         return this.#decide(exclude);
       }
       case "again": {
@@ -258,12 +256,8 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     }
   }
 
-  #attemptsMax(): number {
-    return this.#decision?.maxAttempts || this.#deps.config.current.resilience.attempts.standard;
-  }
-
-  get #budget(): { withdraw(cost: number, nowMs: number): boolean } {
-    return this.#deps.budgets.of(this.#decision?.model ?? "");
+  #withdraw(cost: number, nowMs: number): boolean {
+    return this.#deps.budgets.of(this.#decision?.model ?? "").withdraw(cost, nowMs);
   }
 
   /** Gives an attempt up before its end arrived; the end will only be settled. */
@@ -280,12 +274,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   /** First content wins; a hedge that lost ends now. */
   #choose(attempt: Attempt): void {
     this.#winner = attempt;
-    for (const other of this.#attempts) {
-      if (other === attempt || other.result !== undefined || other.abandoned) continue;
-      other.abandoned = true;
-      other.forget();
-      other.cancel("hedge_lost");
-    }
+    this.#attempts.dropOthers(attempt);
   }
 
   /** Moves what the winner holds to the client, as far as the books and the reader allow. */
@@ -294,7 +283,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     if (attempt === undefined || !attempt.released || this.#state.kind === "done") return;
     if (this.#intake.stream) {
       if (this.#state.kind !== "answering") this.#commit(attempt);
-      this.#answer.pump(attempt, this.#now());
+      this.#answer.pump(attempt, this.#now(), this.#resumption);
       if (attempt.heldBytes > 0) return;
     }
     if (attempt.result !== undefined) this.#complete(attempt, attempt.result);
@@ -302,19 +291,16 @@ export class Exchange implements AttemptOwner, DeciderOwner {
 
   #commit(attempt: Attempt): void {
     this.#state = { kind: "answering", attempt };
-    this.#marks.firstByteMs = this.#now();
-    this.#intake.body = EMPTY;
+    this.#marks.firstByteMs ||= this.#now();
+    if (this.#resumption === undefined) this.#intake.body = EMPTY;
     this.#answer.open(this.#facts(attempt, []));
+    if (attempt.resume !== undefined) this.#answer.note(this.#resumption!.begin(attempt.candidate.provider));
   }
 
   #complete(attempt: Attempt, end: AttemptEnd): void {
-    if (end.outcome !== Outcome.OK) {
-      if (resumePlan(attempt.decision, attempt) === undefined) this.#fail(interruption(end, attempt.candidate));
-      return;
-    }
+    if (end.outcome !== Outcome.OK && !this.#isWhole(attempt, end)) return;
     const facts = this.#facts(attempt, end.warnings);
-    if (this.#intake.stream)
-      this.#answer.finish(facts, this.#intake.includeUsage && end.usageEvent.length > 0 ? end.usageEvent : undefined);
+    if (this.#intake.stream) this.#answer.finish(facts, usageEventOf(this.#intake, end, this.#resumption));
     else {
       this.#marks.firstByteMs = this.#now();
       this.#answer.whole(facts, attempt.held);
@@ -322,31 +308,47 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#finish(200);
   }
 
+  /** The answering attempt broke off: whether the client has everything all the same. If not, it goes on elsewhere or ends with an error. */
+  #isWhole(attempt: Attempt, end: AttemptEnd): boolean {
+    const error = interruption(end, attempt.candidate);
+    const next = end.outcome === Outcome.FAILED ? (this.#resumption?.broke(attempt, error) ?? "stop") : "stop";
+    if (next === "complete") return true;
+    if (next === "stop") this.#fail(error);
+    if (next !== "resume") return false;
+    this.#winner = undefined;
+    this.#state = { kind: "trying" };
+    this.#candidates.refill(this.#able(this.#candidates.left));
+    this.#failed(failureOf(end, attempt.candidate));
+    return false;
+  }
+
   // ---- time limits
 
   #watchAttempts(nowMs: number): void {
-    for (const attempt of this.#attempts) {
-      if (attempt.abandoned || attempt.contentSeen || attempt.result !== undefined || attempt.handle === undefined) continue;
-      const ageMs = nowMs - attempt.startedMs;
-      if (ageMs >= attempt.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) this.#abandon(attempt, "UPSTREAM_TIMEOUT");
-      else if (attempt.candidate.hedgeAfterMs > 0 && ageMs >= attempt.candidate.hedgeAfterMs) this.#hedge(attempt, nowMs);
+    for (const attempt of this.#attempts.all) {
+      const due = attempt.due(nowMs);
+      if (due === "late") this.#abandon(attempt, "UPSTREAM_TIMEOUT");
+      else if (due === "hedge") this.#hedge(attempt, nowMs);
       if (this.#state.kind !== "trying") return;
     }
   }
 
   /** A second backend in parallel, once, while the first is silent. */
   #hedge(slow: Attempt, nowMs: number): void {
-    if (this.#attempts.some((attempt) => attempt.hedge) || this.#counted >= this.#attemptsMax() || !this.#deps.outbox.accepting) return;
+    if (this.#attempts.hedged || this.#progress.counted >= this.#progress.attemptsMax(this.#decision) || !this.#deps.outbox.accepting)
+      return;
     const candidate = this.#candidates.take(slow.backend);
     if (candidate === undefined) return;
-    if (this.#budget.withdraw(RETRY_COST, nowMs)) this.#launch(candidate, true);
+    if (this.#withdraw(RETRY_COST, nowMs)) this.#launch(candidate, true);
     else this.#candidates.putBack(candidate);
   }
 
   // ---- the end
 
-  #fail(error: SignalboxError, cancel: CancelReason = "canceled"): void {
+  #fail(cause: SignalboxError, cancel: CancelReason = "canceled"): void {
     if (this.#state.kind === "done") return;
+    // Behind content an upstream's failure has one name, whoever failed last.
+    const error = cause.row.failover ? (this.#resumption?.error ?? cause) : cause;
     this.#answer.fail(error, this.#facts(this.#latest, []));
     this.#finish(error.httpStatus, error, cancel);
   }
@@ -358,30 +360,27 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#intake.body = EMPTY;
     if (before.kind === "deciding") this.#decider.withdraw();
     if (before.kind === "pausing") before.timer.cancel();
-    for (const attempt of this.#attempts) {
-      attempt.forget();
-      attempt.cancel(cancel);
-    }
+    this.#attempts.cancel(cancel);
     this.#close();
   }
 
   /** Once the answer is over and every attempt has ended: release and record. */
   #close(): void {
-    if (this.#state.kind !== "done" || this.#open > 0 || this.#closed) return;
+    if (this.#state.kind !== "done" || this.#attempts.open > 0 || this.#closed) return;
     this.#closed = true;
     this.#deps.policy.report(requestDoneReport(this.#intake.decide.decisionId));
     this.#onClosed(this);
     this.#deps.recorder.finished({
       intake: this.#intake,
       decision: this.#decision,
-      attempts: this.#attempts,
+      attempts: this.#attempts.all,
       winner: this.#winner,
-      redecisions: this.#redecisions,
+      redecisions: this.#progress.redecisions,
       status: this.#state.status,
       error: this.#state.error,
       ...this.#marks,
       endMs: this.#now(),
-      costNanoUsd: costOfAttempts(this.#attempts),
+      costNanoUsd: this.#attempts.costNanoUsd,
     });
   }
 
@@ -391,7 +390,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   }
 
   get #latest(): Attempt | undefined {
-    return this.#winner ?? this.#attempts.at(-1);
+    return this.#winner ?? this.#attempts.latest;
   }
 
   #now(): number {

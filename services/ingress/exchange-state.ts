@@ -9,6 +9,6 @@ export type ExchangeState =
   | { readonly kind: "trying" }
   /** Waits before the same backends are asked again. */
   | { readonly kind: "pausing"; readonly timer: Timer }
-  /** Content of this attempt went to the client: no other backend can take over. */
+  /** Content of this attempt went to the client: another backend can only continue it. */
   | { readonly kind: "answering"; readonly attempt: Attempt }
   | { readonly kind: "done"; readonly status: number; readonly error: SignalboxError | undefined };

@@ -81,6 +81,13 @@ export function givenUp(reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL", candid
   return { error: new SignalboxError(reason, `The backend '${backend}' ${text}.`), backend, provider, busy: false, contextLength: false };
 }
 
+/** A backend that will not continue an answer, for whatever reason, is only one candidate less. */
+export function lostCandidate(failure: Failure): Failure {
+  if (failure.error.row.failover || failure.error.reason === "DEADLINE_EXCEEDED") return failure;
+  const error = new SignalboxError("UPSTREAM_PROTOCOL", `The backend '${failure.backend}' did not continue the answer.`);
+  return { ...failure, error, contextLength: false };
+}
+
 /** Why a stream ends after its first content without being complete. */
 export function interruption(end: AttemptEnd, candidate: Candidate): SignalboxError {
   return end.outcome === Outcome.DEADLINE

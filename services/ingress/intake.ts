@@ -14,6 +14,8 @@ export interface Intake {
   readonly fields: number[];
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  /** Whether another backend could go on with a broken answer, as far as the request tells. */
+  readonly resumable: boolean;
   readonly trace: TraceContext;
   /** Span of the whole request. */
   readonly rootSpanId: string;

@@ -1,32 +1,22 @@
 import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Deadline } from "#libs/resilience/index.ts";
 import { attemptOpen, firstTokenTimeoutMs } from "./attempt-open.ts";
-import { Attempt, type AttemptOwner } from "./attempt.ts";
+import { Attempt, type AttemptOwner, type AttemptPlan } from "./attempt.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
-import type { Intake } from "./intake.ts";
 import { endedReport, startedReport } from "./reports.ts";
 
 /** Makes the next attempt of a request and writes its intent. */
 export function createAttempt(
   deps: DispatchDeps,
   owner: AttemptOwner,
-  intake: Intake,
-  decision: Decision,
-  candidate: Candidate,
-  number: number,
-  hedge: boolean,
+  next: Pick<AttemptPlan, "intake" | "decision" | "candidate" | "number" | "hedge" | "resume">,
 ): Attempt {
   const attempt = new Attempt(
     {
-      intake,
-      decision,
-      candidate,
+      ...next,
       attemptId: deps.nextId(),
-      number,
-      hedge,
       spanId: deps.tracing.spanId(),
-      firstTokenTimeoutMs: firstTokenTimeoutMs(candidate, intake, deps.config.current.resilience.timeouts),
+      firstTokenTimeoutMs: firstTokenTimeoutMs(next.candidate, next.intake, deps.config.current.resilience.timeouts),
     },
     deps.clock,
     deps.policy,
@@ -53,11 +43,4 @@ export function settleAttempt(deps: DispatchDeps, attempt: Attempt, end: Attempt
   attempt.settlement = deps.money.settle(attempt, end, durationMs, attempt.ttftMs, gpuSeconds);
   const { decisionId } = attempt.intake.decide;
   deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs));
-}
-
-/** What all attempts of a request came to, nano-USD. */
-export function costOfAttempts(attempts: readonly Attempt[]): bigint {
-  let sum = 0n;
-  for (const attempt of attempts) sum += attempt.settlement?.costNanoUsd ?? 0n;
-  return sum;
 }

@@ -58,12 +58,12 @@ test("only what left for the provider is posted", () => {
 });
 
 test("purposes tell bought answers from waste", () => {
-  assert.equal(purposeOf(end(Outcome.OK)), "billed");
-  assert.equal(purposeOf(end(Outcome.HEDGE_LOST)), "waste_hedge");
-  assert.equal(purposeOf(end(Outcome.CANCELED)), "waste_aborted");
-  assert.equal(purposeOf(end(Outcome.DEADLINE)), "waste_aborted");
-  assert.equal(purposeOf(end(Outcome.FAILED)), "waste_retry");
-  assert.equal(purposeOf(end(Outcome.FAILED, { contentSeen: true })), "waste_aborted");
+  assert.equal(purposeOf(end(Outcome.OK), false), "billed");
+  assert.equal(purposeOf(end(Outcome.HEDGE_LOST), false), "waste_hedge");
+  assert.equal(purposeOf(end(Outcome.CANCELED), false), "waste_aborted");
+  assert.equal(purposeOf(end(Outcome.DEADLINE), false), "waste_aborted");
+  assert.equal(purposeOf(end(Outcome.FAILED), false), "waste_retry");
+  assert.equal(purposeOf(end(Outcome.FAILED, { contentSeen: true }), false), "waste_aborted");
 });
 
 test("GPU time is shared by those in flight and adds up to wall time", () => {

@@ -20,6 +20,8 @@ export interface AttemptIdentity {
   /** From 1. */
   readonly number: number;
   readonly hedge: boolean;
+  /** Set where it continues an answer another backend broke off. */
+  readonly resume: unknown;
   /** Wall clock, ms since the epoch. */
   readonly startedAtMs: number;
 }
@@ -87,10 +89,10 @@ export function bookedUsage(end: AttemptEnd, inputTokens: number): { usage: Usag
 }
 
 /** What an attempt's money was spent for. */
-export function purposeOf(end: AttemptEnd): Purpose {
+export function purposeOf(end: AttemptEnd, isResumed: boolean): Purpose {
   switch (end.outcome) {
     case Outcome.OK:
-      return "billed";
+      return isResumed ? "resumed" : "billed";
     case Outcome.HEDGE_LOST:
       return "waste_hedge";
     case Outcome.CANCELED:
@@ -131,7 +133,7 @@ export class Money {
 
   /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */
   settle(identity: AttemptIdentity, end: AttemptEnd, durationMs: number, ttftMs: number, gpuSeconds: number): Settlement {
-    const purpose = purposeOf(end);
+    const purpose = purposeOf(end, identity.resume !== undefined);
     if (!wasDispatched(end)) {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };

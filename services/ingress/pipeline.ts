@@ -11,6 +11,7 @@ import type { Intake } from "./intake.ts";
 import { readChat } from "./openai/chat.ts";
 import { parseBody } from "./openai/parse.ts";
 import type { RequestOptions } from "./request-options.ts";
+import { isResumable } from "./resume.ts";
 import type { TokenFactors } from "./tokens.ts";
 
 /** Request ids accepted from outside (product, section 4). */
@@ -112,6 +113,7 @@ export class Pipeline {
       fields: numbersOf(fields),
       stream: chat.stream,
       includeUsage: chat.includeUsage,
+      resumable: isResumable(chat),
     };
   }
 }

@@ -37,6 +37,8 @@ export class RequestRecorder implements Recorder {
   #learn(summary: RequestSummary): void {
     const { winner, intake, decision } = summary;
     const usage = winner?.settlement?.usage;
+    // A resumed prompt holds the answer's beginning besides what was estimated.
+    if (winner?.resume !== undefined) return;
     if (decision === undefined || usage === undefined || winner?.result?.outcome !== Outcome.OK || !winner.result.usageKnown) return;
     const { size } = intake;
     const observed = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens + usage.cacheWrite1hTokens;

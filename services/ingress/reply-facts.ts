@@ -1,7 +1,7 @@
 import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Attempt } from "./attempt.ts";
+import type { Attempts } from "./attempts.ts";
 import type { Intake } from "./intake.ts";
-import { costOfAttempts } from "./launcher.ts";
 import type { ReplyFacts } from "./reply.ts";
 
 /** What the caller may learn now. `attempt` is the one that answers or was made last; `routedMs` when the first one left. */
@@ -9,7 +9,7 @@ export function factsOf(
   intake: Intake,
   decision: Decision | undefined,
   isDecided: boolean,
-  attempts: readonly Attempt[],
+  attempts: Attempts,
   attempt: Attempt | undefined,
   routedMs: number,
   warnings: readonly string[],
@@ -20,12 +20,12 @@ export function factsOf(
     decisionId: isDecided ? intake.decide.decisionId : "",
     backend: attempt?.backend ?? "",
     model: decision?.model ?? "",
-    attempts: attempts.length,
+    attempts: attempts.all.length,
     experiment: decision?.experiment ? `${decision.experiment}=${decision.arm}` : "",
     queueMs,
     routeMs: Math.max(0, routedMs - intake.startedMs - queueMs),
     upstreamMs: attempt?.ttftMs ?? 0,
     warnings,
-    costNanoUsd: attempt?.settlement === undefined ? undefined : costOfAttempts(attempts),
+    costNanoUsd: attempt?.settlement === undefined ? undefined : attempts.costNanoUsd,
   };
 }

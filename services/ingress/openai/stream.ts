@@ -6,6 +6,9 @@ export const DONE_EVENT: Uint8Array = Buffer.from("data: [DONE]\n\n");
 /** A comment that keeps proxies and clients from giving up; every SSE parser ignores it. */
 export const KEEP_ALIVE_EVENT: Uint8Array = Buffer.from(": keep-alive\n\n");
 
+/** A comment that says: another backend goes on with the answer from here. */
+export const RESUMED_EVENT: Uint8Array = Buffer.from(": resumed\n\n");
+
 const CLOSE_BRACE = 0x7d;
 const OPEN_BRACE = 0x7b;
 

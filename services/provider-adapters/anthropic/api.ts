@@ -25,6 +25,8 @@ export interface AnthropicTarget {
   readonly stream: boolean;
   /** Text already delivered, which the model continues; empty = a fresh answer. */
   readonly resumePrefix: string;
+  /** Output tokens of that text; they come off the output limit. */
+  readonly resumeTokens: number;
 }
 
 export interface TextBlock {

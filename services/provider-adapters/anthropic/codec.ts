@@ -35,6 +35,7 @@ function encode(open: AttemptOpen, backend: BackendConfig): EncodedRequest {
     serviceTiers: backend.serviceTiers,
     stream: open.stream,
     resumePrefix: open.resumePrefix,
+    resumeTokens: open.resumeTokens,
   };
   const { request, betas, warnings } = translateRequest(parse(open.body), target);
   return {

@@ -17,6 +17,7 @@ function target(fields: Partial<AnthropicTarget> = {}): AnthropicTarget {
     serviceTiers: false,
     stream: false,
     resumePrefix: "",
+    resumeTokens: 0,
     ...fields,
   };
 }
@@ -458,4 +459,12 @@ test("a body that is no JSON object is the caller's mistake", () => {
   for (const body of ["{", "[]", "null", ""]) {
     assert.throws(() => anthropicCodec.encode(openOf(body), backendOf()), { reason: "REQUEST_MALFORMED" });
   }
+});
+
+test("a resumed answer costs its output limit what was delivered, and models that take no beginning refuse", () => {
+  const resumed = { resumePrefix: "So far", resumeTokens: 30 };
+  assert.equal(encode({ max_tokens: 100 }, resumed)["max_tokens"], 70);
+  assert.equal(encode({ max_tokens: 20 }, resumed)["max_tokens"], 1);
+  assert.equal(encode({}, { ...resumed, enforcedOutputTokens: 50 })["max_tokens"], 20);
+  assert.throws(() => encode({}, { ...resumed, model: "claude-opus-4-6" }), { reason: "FEATURE_UNSUPPORTED" });
 });

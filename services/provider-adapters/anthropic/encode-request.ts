@@ -86,6 +86,7 @@ export function translateRequest(body: JsonObject, target: AnthropicTarget): Tra
   const warnings = new Warnings();
   const traits = traitsOf(target.model, target.version);
   refuseUnsupported(body);
+  if (target.resumePrefix !== "" && !traits.prefill) throw unsupported("this model does not continue a given beginning", "messages");
   const { system, messages, toolNames, toolTurnWithoutThinking } = encodeMessages(body["messages"], warnings);
   const request: MessagesRequest = {
     model: target.model,
@@ -126,10 +127,13 @@ function refuseUnsupported(body: JsonObject): void {
 function maxTokens(body: JsonObject, target: AnthropicTarget, warnings: Warnings): number {
   const name = isSet(body["max_completion_tokens"]) ? "max_completion_tokens" : "max_tokens";
   const asked = body[name];
-  if (!isSet(asked))
-    return target.enforcedOutputTokens > 0 ? Math.min(target.enforcedOutputTokens, target.maxOutputTokens) : target.maxOutputTokens;
+  if (!isSet(asked)) {
+    const enforced = target.enforcedOutputTokens > 0 ? target.enforcedOutputTokens - target.resumeTokens : target.maxOutputTokens;
+    return Math.max(1, Math.min(enforced, target.maxOutputTokens));
+  }
   if (typeof asked !== "number" || !Number.isInteger(asked) || asked < 1) throw malformed("must be a positive integer", name);
-  if (asked <= target.maxOutputTokens) return asked;
+  const left = Math.max(1, asked - target.resumeTokens);
+  if (left <= target.maxOutputTokens) return left;
   warnings.add(name, `clamped to ${target.maxOutputTokens}`);
   return target.maxOutputTokens;
 }

@@ -15,6 +15,8 @@ export interface ModelTraits {
   readonly effortXhigh: boolean;
   /** Whether tool definitions may be `strict`. */
   readonly strictTools: boolean;
+  /** Whether an answer may be begun for it by a last assistant message: 4.6 and later answer 400. */
+  readonly prefill: boolean;
   /** Whether `speed: fast` is known. */
   readonly fast: boolean;
 }
@@ -49,6 +51,7 @@ export function traitsOf(model: string, version: string): ModelTraits {
     effort: generation >= 4.6 || (generation >= 4.5 && isOpus),
     effortXhigh: generation >= 4.7,
     strictTools: generation >= 4.5,
+    prefill: generation < 4.6,
     fast: generation >= 4.6,
   };
 }

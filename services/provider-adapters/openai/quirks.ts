@@ -53,7 +53,7 @@ const QUIRKS: Readonly<Partial<Record<ProviderName, Quirks>>> = {
   vllm: VLLM,
   sglang: VLLM,
   llamacpp: { ...PLAIN, outputLimit: "max_tokens" },
-  tgi: { ...PLAIN, outputLimit: "max_tokens", drops: new Set(["logit_bias"]) },
+  tgi: { ...PLAIN, outputLimit: "max_tokens", drops: new Set(["logit_bias"]), prefill: "continue_final_message" },
   ollama: { ...PLAIN, outputLimit: "max_tokens", drops: new Set(["logit_bias", "user"]) },
   groq: { ...PLAIN, drops: new Set(["logit_bias", "store", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"]) },
   mistral: {

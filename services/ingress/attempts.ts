@@ -1,0 +1,52 @@
+import type { CancelReason } from "#libs/peers/index.ts";
+import type { Attempt } from "./attempt.ts";
+
+/** All attempts of one request, in the order they were made. */
+export class Attempts {
+  readonly all: Attempt[] = [];
+  /** Those whose end has not come. */
+  open = 0;
+
+  add(attempt: Attempt): void {
+    this.all.push(attempt);
+    this.open++;
+  }
+
+  get latest(): Attempt | undefined {
+    return this.all.at(-1);
+  }
+
+  /** Whether one that may still answer is running. */
+  get hopeful(): boolean {
+    return this.all.some((attempt) => !attempt.abandoned && attempt.result === undefined);
+  }
+
+  get hedged(): boolean {
+    return this.all.some((attempt) => attempt.hedge);
+  }
+
+  /** Ends every attempt that still runs beside the one that answers. */
+  dropOthers(winner: Attempt): void {
+    for (const other of this.all) {
+      if (other === winner || other.result !== undefined || other.abandoned) continue;
+      other.abandoned = true;
+      other.forget();
+      other.cancel("hedge_lost");
+    }
+  }
+
+  /** Ends all of them; their ends still follow. */
+  cancel(reason: CancelReason): void {
+    for (const attempt of this.all) {
+      attempt.forget();
+      attempt.cancel(reason);
+    }
+  }
+
+  /** What all of them came to, nano-USD. */
+  get costNanoUsd(): bigint {
+    let sum = 0n;
+    for (const attempt of this.all) sum += attempt.settlement?.costNanoUsd ?? 0n;
+    return sum;
+  }
+}

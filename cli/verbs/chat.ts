@@ -1,13 +1,12 @@
 import type { Command } from "commander";
 import { systemClock } from "#libs/clock/index.ts";
-import { createAdminClient, reach } from "../admin-client.ts";
+import { reach } from "../admin-client.ts";
 import type { VerbContext, VerbRunner } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { fieldsOf, listOf, msCell, textCell, type Fields } from "../format.ts";
 import { paint } from "../io.ts";
 import { linesOf } from "../lines.ts";
-import { urlOf } from "../options.ts";
-import { configuredApiUrl } from "./run.ts";
+import { runningServer } from "../running-server.ts";
 
 interface ChatGiven {
   readonly api?: string;
@@ -87,24 +86,6 @@ async function talk(context: VerbContext, given: ChatGiven, message: string): Pr
 }
 
 type Answer = Pick<ChatResult, "content" | "ttftMs" | "costUsd">;
-
-/** The model asked when none is named. */
-const USUAL_MODEL = "chat";
-
-/** Where the running server says its API is, and a model it has; what the file says when it does not tell. */
-async function runningServer({ io, options }: VerbContext): Promise<{ readonly apiUrl: string; readonly model: string }> {
-  try {
-    const answer = await createAdminClient(io, options).call("GET", "/config");
-    const config = fieldsOf(answer["config"] ?? answer);
-    const { host, port } = fieldsOf(fieldsOf(fieldsOf(config["server"])["api"])["listen"]);
-    const models = Object.keys(fieldsOf(config["models"]));
-    const model = models.includes(USUAL_MODEL) ? USUAL_MODEL : (models[0] ?? USUAL_MODEL);
-    if (typeof host === "string" && typeof port === "number" && port > 0) return { apiUrl: urlOf({ host, port }), model };
-  } catch (error) {
-    if (!(error instanceof CliError)) throw error;
-  }
-  return { apiUrl: configuredApiUrl(options.configFile), model: USUAL_MODEL };
-}
 
 async function readWhole(answer: Response, elapsed: () => number): Promise<Answer> {
   const body = fieldsOf(await answer.json().catch(() => ({})));

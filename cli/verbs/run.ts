@@ -1,8 +1,9 @@
 import { InvalidArgumentError, type Command } from "commander";
-import { API_PORT, loadConfigFile, ROLE_NAMES } from "#libs/config/index.ts";
+import { ROLE_NAMES } from "#libs/config/index.ts";
 import type { PortOptions } from "../actions.ts";
-import type { VerbContext, VerbRunner } from "../context.ts";
-import { addPortOptions, parseDuration, parsePositive, parseWhole, portOptions, urlOf } from "../options.ts";
+import type { VerbRunner } from "../context.ts";
+import { addPortOptions, parseDuration, parsePositive, parseWhole, portOptions } from "../options.ts";
+import { runningServer } from "../running-server.ts";
 
 /** Adds `dev`, `serve` and `bench`: what runs until it is told to stop, or for a while. */
 export function addRunVerbs(program: Command, runner: VerbRunner): void {
@@ -58,11 +59,12 @@ function addBench(program: Command, runner: VerbRunner): void {
     .option("--input-tokens <count>", "length of each prompt", parseWhole, 64)
     .option("--output-tokens <count>", "length of each answer", parseWhole, 64)
     .option("--seed <number>", "seed of the prompts", parseWhole, 1);
-  runner.run(bench, ({ actions, options, io }, command) => {
+  runner.run(bench, async (context, command) => {
+    const { actions, options, io } = context;
     const given = command.opts<BenchGiven>();
     return actions.bench({
       ...options,
-      apiUrl: given.api ?? configuredApiUrl(options.configFile),
+      apiUrl: given.api ?? (await runningServer(context)).apiUrl,
       key: given.key ?? (io.env["SIGNALBOX_API_KEY"] || undefined),
       model: given.model,
       rps: given.rps,
@@ -75,10 +77,4 @@ function addBench(program: Command, runner: VerbRunner): void {
       progress: io.errIsTty,
     });
   });
-}
-
-/** The API's address by the configuration file, or the default one. */
-export function configuredApiUrl(configFile: VerbContext["options"]["configFile"]): string {
-  const loaded = configFile === undefined ? undefined : loadConfigFile(configFile);
-  return urlOf(loaded?.config?.server.api.listen ?? { host: "127.0.0.1", port: API_PORT });
 }

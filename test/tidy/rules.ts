@@ -16,7 +16,7 @@ const LOW = [
   "libs/money",
   "libs/json-bytes",
 ];
-const LIBS = [...LOW, "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
+const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
 
 /** Who may import whom. Tests (`*.test.ts`, `*.contract.ts`, `testing.ts`) may also import `test/support`. */
 export const ROOM_RULES: readonly RoomRule[] = [
@@ -25,6 +25,8 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/errors", may: [] },
   { room: "libs/lifecycle", may: [] },
   { room: "libs/json-bytes", may: FLOOR },
+  { room: "libs/statistics", may: FLOOR },
+  { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },
   { room: "libs/config", may: FLOOR },
   { room: "libs/capability", may: [...FLOOR, "libs/config"] },
   { room: "libs/telemetry", may: FLOOR },

@@ -48,8 +48,8 @@ export function focusCsv(rows: readonly Fields[]): string {
 
 /** A row's charges: what was used, and rent of idle machines as a charge of its own. */
 function chargesOf(row: Fields): Fields[] {
-  const idle = BigInt(String(row["idle_nano_usd"] ?? "0"));
-  const used = BigInt(String(row["cost_nano_usd"])) - idle;
+  const idle = BigInt((row["idle_nano_usd"] ?? "0") as string);
+  const used = BigInt(row["cost_nano_usd"] as string) - idle;
   const charges: Fields[] = [];
   const tokens = Number(row["input_tokens"]) + Number(row["output_tokens"]);
   if (used !== 0n || tokens !== 0)

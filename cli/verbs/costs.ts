@@ -77,7 +77,7 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
 
 /** What all rows together saved against the baseline: with the rent of idle machines, and, where there is some, without. */
 function savings(rows: readonly Fields[]): string {
-  const sum = (name: string): bigint => rows.reduce((total, row) => total + BigInt(String(row[name] ?? "0")), 0n);
+  const sum = (name: string): bigint => rows.reduce((total, row) => total + BigInt((row[name] ?? "0") as string), 0n);
   const [cost, idle, baseline] = [sum("cost_nano_usd"), sum("idle_nano_usd"), sum("baseline_nano_usd")];
   const line = (title: string, spent: bigint): string =>
     `${title} ${moneyCell(spent)} of ${moneyCell(baseline)}: saved ${moneyCell(baseline - spent)} (${savedCell(spent, baseline)})\n`;

@@ -186,3 +186,18 @@ test("over HTTP: 401 without a key, 403 for a model that is not the key's, and l
     await ingress.stop();
   }
 });
+
+test("a rotated key's old secret works until its grace ends, the new one on", async () => {
+  const control = new FakeControl();
+  control.current = controlState(1n, [
+    { keyId: "a", digest: digestOf("new"), tenant: "acme", previousDigest: digestOf("old"), previousUntilMs: 100 },
+  ]);
+  const { book } = bookOf(control);
+  await book.start();
+  assert.deepEqual([book.identify("new", "keys", 50).keyId, book.identify("old", "keys", 50).keyId], ["a", "a"]);
+  assert.equal(book.identify("new", "keys", 150).keyId, "a");
+  assert.equal(
+    reasonOf(() => book.identify("old", "keys", 150)),
+    "UNAUTHENTICATED",
+  );
+});

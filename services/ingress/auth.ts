@@ -190,7 +190,17 @@ export class KeyBook {
     const keys = new Map<string, KnownKey>();
     for (const record of state.keys) {
       if (record.digest.length !== 32) continue;
-      keys.set(Buffer.from(record.digest).toString("latin1"), { digest: record.digest, record, caller: callerOf(record) });
+      const caller = callerOf(record);
+      keys.set(Buffer.from(record.digest).toString("latin1"), { digest: record.digest, record, caller });
+      const { previousDigest, previousUntilMs, expiresAtMs } = record;
+      if (previousDigest.length !== 32) continue;
+      // The secret before a rotation is a key of its own that expires with its grace.
+      const untilMs = expiresAtMs === 0 ? previousUntilMs : Math.min(expiresAtMs, previousUntilMs);
+      keys.set(Buffer.from(previousDigest).toString("latin1"), {
+        digest: previousDigest,
+        record: { ...record, expiresAtMs: untilMs },
+        caller,
+      });
     }
     this.#keys = keys;
     this.#recent.clear();

@@ -4,6 +4,7 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import type { Caller } from "./auth.ts";
+import { type Admission, refusedFacts } from "./budgets/admission.ts";
 import { type BodyMemory, readBody, refusedBySize } from "./body.ts";
 import type { Exchange } from "./dispatch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -24,6 +25,7 @@ export interface HttpApiDeps {
   readonly logger: Logger;
   readonly pipeline: Pipeline;
   readonly dispatcher: Dispatcher;
+  readonly admission: Admission;
   readonly idempotency: IdempotencyStore;
   readonly memory: BodyMemory;
   readonly metrics: RequestMetrics;
@@ -149,7 +151,7 @@ export class HttpApi {
 
   #accept(visit: Visit, caller: Caller, options: RequestOptions, body: Uint8Array): void {
     const { response, arrival } = visit;
-    const { pipeline, dispatcher, idempotency, isClosing } = this.#deps;
+    const { pipeline, dispatcher, admission, idempotency, isClosing } = this.#deps;
     const intake = pipeline.prepare(arrival, caller, options, body);
     const reply = new HttpReply(response, isClosing);
     let lead: LeadReply | undefined;
@@ -161,8 +163,20 @@ export class HttpApi {
       }
       lead = admission.reply;
     }
-    const exchange = dispatcher.dispatch(intake, lead ?? reply);
-    this.#watch(response, reply, exchange, lead);
+    const withdraw = admission.admit(intake, (error) => {
+      for (const [name, value] of admission.headers(caller.tenant)) response.setHeader(name, value);
+      if (error === undefined) return this.#watch(response, reply, dispatcher.dispatch(intake, lead ?? reply), lead);
+      this.#deps.metrics.refused(error.httpStatus);
+      this.#deps.log.refused(arrival.requestId, "POST", CHAT_PATH, error);
+      (lead ?? reply).fail(error, refusedFacts(intake));
+    });
+    if (withdraw === undefined) return;
+    // It waits for its budget, and its client may leave meanwhile.
+    response.once("close", () => {
+      if (lead !== undefined && !lead.readerGone()) return;
+      withdraw();
+      lead?.fail(new SignalboxError("CANCELED", "The caller went away."), refusedFacts(intake));
+    });
   }
 
   #watch(response: ServerResponse, reply: HttpReply, exchange: Exchange, lead: LeadReply | undefined): void {

@@ -7,6 +7,7 @@ import {
   GenerateStreamResponseSchema,
 } from "#gen/signalbox/inference/v1/inference_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import type { Admission } from "./budgets/admission.ts";
 import type { Exchange } from "./dispatch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Intake } from "./intake.ts";
@@ -37,7 +38,7 @@ export interface Inference {
 }
 
 /** Puts typed inference in front of a pipeline. */
-export function createInference(pipeline: Pipeline, dispatcher: Dispatcher, isClosing: () => boolean): Inference {
+export function createInference(pipeline: Pipeline, admission: Admission, dispatcher: Dispatcher, isClosing: () => boolean): Inference {
   function prepare(request: GenerateRequest, call: InferenceCall, stream: boolean): Intake {
     if (isClosing()) throw new SignalboxError("SHUTTING_DOWN", "The server is shutting down.");
     const arrival = pipeline.arrive(call.headers);
@@ -49,6 +50,7 @@ export function createInference(pipeline: Pipeline, dispatcher: Dispatcher, isCl
   return {
     async generate(request, call) {
       const intake = prepare(request, call, false);
+      await admitted(admission, intake, call.signal);
       const reply = new WholeReply();
       const exchange = dispatcher.dispatch(intake, reply);
       const leave = cancelOnAbort(exchange, call.signal);
@@ -62,7 +64,9 @@ export function createInference(pipeline: Pipeline, dispatcher: Dispatcher, isCl
 
     async *generateStream(request, call) {
       const reply = new PulledReply();
-      const exchange = dispatcher.dispatch(prepare(request, call, true), reply);
+      const intake = prepare(request, call, true);
+      await admitted(admission, intake, call.signal);
+      const exchange = dispatcher.dispatch(intake, reply);
       const leave = cancelOnAbort(exchange, call.signal);
       const gone = canceled(call.signal);
       const reader = new StreamReader();
@@ -85,6 +89,24 @@ export function createInference(pipeline: Pipeline, dispatcher: Dispatcher, isCl
       }
     },
   };
+}
+
+/** Resolves when the caller's limits and budgets let the request in; rejects when they do not, or the caller leaves first. */
+function admitted(admission: Admission, intake: Intake, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const gone = (): void => reject(new SignalboxError("CANCELED", "The caller went away."));
+    const withdraw = admission.admit(intake, (error) => {
+      if (error === undefined) resolve();
+      else reject(error);
+    });
+    if (withdraw === undefined) return;
+    const leave = (): void => {
+      withdraw();
+      gone();
+    };
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave, { once: true });
+  });
 }
 
 function eventOf(event: GenerateStreamResponse["event"]): GenerateStreamResponse {

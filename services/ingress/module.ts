@@ -7,6 +7,9 @@ import { type Logger, type Metrics, noTracing, type Tracing } from "#libs/teleme
 import { METRIC } from "#libs/telemetry/semconv.ts";
 import { KeyBook, type StateStore } from "./auth.ts";
 import { BodyMemory } from "./body.ts";
+import { Admission } from "./budgets/admission.ts";
+import { BudgetHolder } from "./budgets/holder.ts";
+import { MeteredOutbox } from "./budgets/metered-outbox.ts";
 import { RetryBudgets } from "./dispatch-deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { GpuShare } from "./gpu-share.ts";
@@ -14,7 +17,7 @@ import { HttpApi } from "./http-api.ts";
 import { HttpServer } from "./http-server.ts";
 import { IdempotencyStore } from "./idempotency.ts";
 import { createInference, type Inference } from "./inference.ts";
-import { DRAIN_TAIL_MS } from "./limits.ts";
+import { DRAIN_TAIL_MS, START_WAIT_MS } from "./limits.ts";
 import { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -66,6 +69,10 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const log = new RequestLog(logger, clock);
   const memory = new BodyMemory();
   const pipeline = new Pipeline({ config, clock, tracing, keys, factors, nextId });
+  const holder = new BudgetHolder({ config, clock, ledger: deps.ledger, logger, holder: deps.ingressId });
+  const admission = new Admission({ config, clock, holder, prices, catalog: () => pipeline.catalog });
+  const outbox = new MeteredOutbox(deps.outbox, admission.allowances);
+  const recorder = new RequestRecorder(metrics, log, tracing, config, factors);
   const dispatcher = new Dispatcher({
     config,
     clock,
@@ -74,17 +81,23 @@ export function createIngress(deps: IngressDeps): IngressHost {
     tracing,
     policy: deps.policy,
     adapters: deps.adapters,
-    outbox: deps.outbox,
-    money: new Money(config, prices, deps.outbox),
+    outbox,
+    money: new Money(config, prices, outbox),
     gpuShare: new GpuShare(),
     budgets: new RetryBudgets(config, clock),
-    recorder: new RequestRecorder(metrics, log, tracing, config, factors),
+    recorder: {
+      began: () => recorder.began(),
+      finished: (summary) => {
+        admission.close(summary.intake.decide.decisionId);
+        recorder.finished(summary);
+      },
+    },
     nextId,
   });
   const life: Life = { draining: false, closing: false };
   const isClosing = (): boolean => life.closing;
   const idempotency = new IdempotencyStore(clock);
-  const api = new HttpApi({ config, clock, logger, pipeline, dispatcher, idempotency, memory, metrics, log, isClosing });
+  const api = new HttpApi({ config, clock, logger, pipeline, dispatcher, admission, idempotency, memory, metrics, log, isClosing });
   const server = new HttpServer(config.current.server.api, clock, nextId, (request, response, continues) =>
     api.handle(request, response, continues),
   );
@@ -92,9 +105,9 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const bodies = deps.metrics.gauge(METRIC.bodyBytes, "Bytes of request bodies held.").with();
   deps.metrics.onScrape(() => bodies.set(memory.bytes));
   return {
-    module: moduleOf({ deps, keys, prices, dispatcher, server, life }),
+    module: moduleOf({ deps, keys, prices, holder, dispatcher, server, life }),
     address: () => server.address(),
-    inference: createInference(pipeline, dispatcher, isClosing),
+    inference: createInference(pipeline, admission, dispatcher, isClosing),
   };
 }
 
@@ -110,18 +123,20 @@ interface Parts {
   readonly deps: IngressDeps;
   readonly keys: KeyBook;
   readonly prices: Prices;
+  readonly holder: BudgetHolder;
   readonly dispatcher: Dispatcher;
   readonly server: HttpServer;
   readonly life: Life;
 }
 
-function moduleOf({ deps, keys, prices, dispatcher, server, life }: Parts): ServiceModule {
+function moduleOf({ deps, keys, prices, holder, dispatcher, server, life }: Parts): ServiceModule {
   const { clock, config } = deps;
   return {
     name: "ingress",
     checks: checksOf(deps, keys, prices, life),
     async start() {
       await Promise.all([keys.start(), prices.start()]);
+      holder.start();
       dispatcher.start();
       await server.listen();
     },
@@ -141,7 +156,7 @@ function moduleOf({ deps, keys, prices, dispatcher, server, life }: Parts): Serv
       dispatcher.stop();
       keys.stop();
       prices.stop();
-      return Promise.resolve();
+      return withinMs(clock, START_WAIT_MS, holder.stop());
     },
   };
 }

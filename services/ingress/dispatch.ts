@@ -206,7 +206,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
       attempt.endedMs = this.#now();
       deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
       if (this.#state.kind === "done") return this.#close();
-      return this.#fail(ledgerUnavailable());
+      return this.#fail(error instanceof SignalboxError ? error : ledgerUnavailable());
     }
     const nowMs = this.#now();
     this.#marks.firstDispatchMs ||= nowMs;

@@ -23,7 +23,7 @@ export interface AdmissionDeps {
   readonly config: ConfigSource;
   readonly clock: Clock;
   readonly holder: BudgetHolder;
-  readonly prices: { readonly index: PriceIndex };
+  readonly prices: { readonly index: PriceIndex; readonly loaded: boolean };
   readonly catalog: () => Catalog;
 }
 
@@ -63,6 +63,11 @@ export class Admission {
     }
     const nowMs = clock.monotonicMs();
     const asked = inputTokens + maxOutputTokens;
+    const isHard = specs.some(({ mode }) => mode === "hard");
+    if (isHard && !this.#deps.prices.loaded) {
+      done(new SignalboxError("NO_BACKEND", "Prices are not known yet, so that no budget can be kept.", { code: "ledger_unavailable" }));
+      return undefined;
+    }
     const refused = isLimited ? this.#enter(tenant, asked, nowMs) : undefined;
     if (refused !== undefined) {
       done(refused);
@@ -76,7 +81,7 @@ export class Admission {
       rates.tokens?.correct(asked - tokens);
     };
     const slices = specs.map((spec) => holder.slice(spec));
-    const bound = slices.some(({ spec }) => spec.mode === "hard") ? this.boundOf(intake) : 0n;
+    const bound = isHard ? this.boundOf(intake) : 0n;
     return this.#reserve(slices, bound, leave, (error) => {
       if (error === undefined) this.allowances.set(decisionId, new Allowance(holder, slices, bound, leave));
       done(error);

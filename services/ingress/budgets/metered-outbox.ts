@@ -1,4 +1,5 @@
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
 import type { OutboxCallback, OutboxPort } from "../outbox-port.ts";
 import type { Allowance } from "./allowance.ts";
 
@@ -34,7 +35,7 @@ export class MeteredOutbox implements OutboxPort {
   beforeDispatch(callback: OutboxCallback): void {
     if (!this.#refused) return this.#outbox.beforeDispatch(callback);
     this.#refused = false;
-    callback(new Error("the budget does not hold another attempt"));
+    callback(new SignalboxError("BUDGET_EXHAUSTED", "The budget does not hold another attempt of this request."));
   }
 
   beforeAnswer(callback: OutboxCallback): void {

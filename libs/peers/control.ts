@@ -2,14 +2,30 @@ import type {
   ControlState,
   CreateKeyRequest,
   CreateKeyResponse,
+  ExperimentRecord,
   KeyRecord,
+  PromoteExperimentRequest,
+  RollbackExperimentRequest,
   RotateKeyResponse,
+  SetExperimentWeightsRequest,
+  StartExperimentRequest,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 
-export type { ControlState, CreateKeyRequest, CreateKeyResponse, KeyRecord, RotateKeyResponse };
+export type { ControlState, CreateKeyRequest, CreateKeyResponse, ExperimentRecord, KeyRecord, RotateKeyResponse };
+export type { PromoteExperimentRequest, RollbackExperimentRequest, SetExperimentWeightsRequest, StartExperimentRequest };
+
+/** Changes and lists experiments. Changes reject with ROUTE_UNKNOWN when there is none of that name, REQUEST_MALFORMED when they make no sense. */
+export interface ExperimentControl {
+  startExperiment(request: StartExperimentRequest): Promise<ExperimentRecord>;
+  setExperimentWeights(request: SetExperimentWeightsRequest): Promise<ExperimentRecord>;
+  /** Answers with the revision in force; one that is rolled back already, or another than `ifRevision`, stays as it is. */
+  rollbackExperiment(request: RollbackExperimentRequest): Promise<ExperimentRecord>;
+  promoteExperiment(request: PromoteExperimentRequest): Promise<ExperimentRecord>;
+  listExperiments(): Promise<readonly ExperimentRecord[]>;
+}
 
 /** Control state, near or far; lives with the ledger's store. Changes are also published on the bus as whole states. */
-export interface ControlPeer {
+export interface ControlPeer extends ExperimentControl {
   createKey(request: CreateKeyRequest): Promise<CreateKeyResponse>;
   listKeys(tenant?: string): Promise<readonly KeyRecord[]>;
   /** Rejects with ROUTE_UNKNOWN when there is no such key. */

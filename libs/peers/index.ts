@@ -9,7 +9,20 @@ export {
   type AttemptSink,
   type CancelReason,
 } from "./adapter.ts";
-export type { ControlPeer, ControlState, CreateKeyRequest, CreateKeyResponse, KeyRecord, RotateKeyResponse } from "./control.ts";
+export type {
+  ControlPeer,
+  ControlState,
+  CreateKeyRequest,
+  CreateKeyResponse,
+  ExperimentControl,
+  ExperimentRecord,
+  KeyRecord,
+  PromoteExperimentRequest,
+  RollbackExperimentRequest,
+  RotateKeyResponse,
+  SetExperimentWeightsRequest,
+  StartExperimentRequest,
+} from "./control.ts";
 export type { HealthPeer, HealthSnapshot } from "./health.ts";
 export type {
   BudgetState,

@@ -3,7 +3,7 @@ import { HealthService } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import { LedgerService } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { PolicyService } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ControlPeer, ExplainPeer, HealthPeer, InvoiceDifference, LedgerPeer } from "#libs/peers/index.ts";
+import type { ControlPeer, ExperimentRecord, ExplainPeer, HealthPeer, InvoiceDifference, LedgerPeer } from "#libs/peers/index.ts";
 import { UnaryClient, type UnaryClientDeps } from "./unary-client.ts";
 
 /** A far peer; `close` lets go of its connections. */
@@ -50,6 +50,11 @@ export function createControlClient(deps: UnaryClientDeps): Closing<ControlPeer>
     revokeKey: async (keyId) => present((await client.call(ControlService.method.revokeKey, { keyId })).record, "key"),
     rotateKey: (keyId, graceMs) => client.call(ControlService.method.rotateKey, { keyId, graceMs }),
     setDrain: async (backend, drained) => (await client.call(ControlService.method.setDrain, { backend, drained })).drainedBackends,
+    startExperiment: async (request) => experimentOf(await client.call(ControlService.method.startExperiment, request)),
+    setExperimentWeights: async (request) => experimentOf(await client.call(ControlService.method.setExperimentWeights, request)),
+    rollbackExperiment: async (request) => experimentOf(await client.call(ControlService.method.rollbackExperiment, request)),
+    promoteExperiment: async (request) => experimentOf(await client.call(ControlService.method.promoteExperiment, request)),
+    listExperiments: async () => (await client.call(ControlService.method.listExperiments, {})).experiments,
     state: async (knownRevision) => (await client.call(ControlService.method.getControlState, { knownRevision })).state,
     close: () => client.close(),
   };
@@ -72,6 +77,10 @@ export function createExplainClient(deps: UnaryClientDeps): Closing<ExplainPeer>
     explain: async (request) => (await client.call(PolicyService.method.explain, request, ({ record }) => record !== undefined)).record,
     close: () => client.close(),
   };
+}
+
+function experimentOf(answer: { readonly experiment?: ExperimentRecord | undefined }): ExperimentRecord {
+  return present(answer.experiment, "experiment");
 }
 
 function present<T>(value: T | undefined, what: string): T {

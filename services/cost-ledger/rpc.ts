@@ -3,9 +3,14 @@ import {
   ControlService,
   CreateKeyResponseSchema,
   GetControlStateResponseSchema,
+  ListExperimentsResponseSchema,
   ListKeysResponseSchema,
+  PromoteExperimentResponseSchema,
   RevokeKeyResponseSchema,
+  RollbackExperimentResponseSchema,
   SetDrainResponseSchema,
+  SetExperimentWeightsResponseSchema,
+  StartExperimentResponseSchema,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import {
   ExportEntriesResponseSchema,
@@ -114,6 +119,15 @@ export function controlRpc(host: { readonly control: ControlPeer }): RpcService 
     async setDrain(request) {
       const drainedBackends = await control.setDrain(request.backend, request.drained);
       return create(SetDrainResponseSchema, { drainedBackends: [...drainedBackends] });
+    },
+    startExperiment: async (request) => create(StartExperimentResponseSchema, { experiment: await control.startExperiment(request) }),
+    setExperimentWeights: async (request) =>
+      create(SetExperimentWeightsResponseSchema, { experiment: await control.setExperimentWeights(request) }),
+    rollbackExperiment: async (request) =>
+      create(RollbackExperimentResponseSchema, { experiment: await control.rollbackExperiment(request) }),
+    promoteExperiment: async (request) => create(PromoteExperimentResponseSchema, { experiment: await control.promoteExperiment(request) }),
+    async listExperiments() {
+      return create(ListExperimentsResponseSchema, { experiments: [...(await control.listExperiments())] });
     },
     async getControlState(request) {
       const state = await control.state(request.knownRevision);

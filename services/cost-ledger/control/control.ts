@@ -5,8 +5,21 @@ import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ControlPeer, CreateKeyRequest, CreateKeyResponse, KeyRecord, RotateKeyResponse } from "#libs/peers/index.ts";
+import type { Experiment } from "#libs/experiments/index.ts";
+import type {
+  ControlPeer,
+  CreateKeyRequest,
+  CreateKeyResponse,
+  ExperimentRecord,
+  KeyRecord,
+  PromoteExperimentRequest,
+  RollbackExperimentRequest,
+  RotateKeyResponse,
+  SetExperimentWeightsRequest,
+  StartExperimentRequest,
+} from "#libs/peers/index.ts";
 import type { LedgerStore, StoredControl } from "../store.ts";
+import * as experiments from "./experiments.ts";
 import { makeKey, rotate, withoutDigest } from "./keys.ts";
 
 /** Revoked keys stay in the state this long, so that a replica that was away still learns of it. */
@@ -100,9 +113,49 @@ export class Control implements ControlPeer {
     return state.drainedBackends;
   }
 
+  startExperiment(request: StartExperimentRequest): Promise<ExperimentRecord> {
+    return this.#changeExperiment((state, scene) => experiments.startExperiment(state, scene, request));
+  }
+
+  setExperimentWeights(request: SetExperimentWeightsRequest): Promise<ExperimentRecord> {
+    return this.#changeExperiment((state, scene) => experiments.setExperimentWeights(state, scene, request));
+  }
+
+  async rollbackExperiment(request: RollbackExperimentRequest): Promise<ExperimentRecord> {
+    // Every engine's guard may ask for the same; only the first makes a revision.
+    const now = await this.#fresh();
+    const scene = this.#scene();
+    const copy = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, now));
+    if (experiments.rollbackExperiment(copy, scene, request) === undefined)
+      return experiments.recordOf(experiments.find(now, scene, request.name));
+    return this.#changeExperiment(
+      (state, each) => experiments.rollbackExperiment(state, each, request) ?? experiments.find(state, each, request.name),
+    );
+  }
+
+  promoteExperiment(request: PromoteExperimentRequest): Promise<ExperimentRecord> {
+    return this.#changeExperiment((state, scene) => experiments.promoteExperiment(state, scene, request));
+  }
+
+  async listExperiments(): Promise<readonly ExperimentRecord[]> {
+    return experiments.listExperiments(await this.#fresh(), this.#scene());
+  }
+
   async state(knownRevision: bigint): Promise<ControlState | undefined> {
     const state = this.#current ?? (await this.#fresh());
     return state.revision === knownRevision ? undefined : state;
+  }
+
+  #scene(): experiments.ExperimentScene {
+    return { config: this.#deps.config.current, nowMs: this.#deps.clock.now() };
+  }
+
+  async #changeExperiment(apply: (state: ControlState, scene: experiments.ExperimentScene) => Experiment): Promise<ExperimentRecord> {
+    let changed: Experiment | undefined;
+    await this.#change((state) => {
+      changed = apply(state, this.#scene());
+    });
+    return experiments.recordOf(changed!);
   }
 
   /** Applies a change to the newest state, writes it, and pushes it. Starts over when another writer was first. */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/control/v1/control_service.proto.
  */
 export const file_signalbox_control_v1_control_service: GenFile = /*@__PURE__*/
-  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIpgCCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJEhcKD3ByZXZpb3VzX2RpZ2VzdBgNIAEoDBIZChFwcmV2aW91c191bnRpbF9tcxgOIAEoASLWAgoMQ29udHJvbFN0YXRlEhAKCHJldmlzaW9uGAEgASgEEi0KBGtleXMYAiADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQSGAoQZHJhaW5lZF9iYWNrZW5kcxgDIAMoCRJICgtleHBlcmltZW50cxgEIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5FeHBlcmltZW50c0VudHJ5Ej4KBm1vZGVscxgFIAMoCzIuLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5Nb2RlbHNFbnRyeRoyChBFeHBlcmltZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ASKPAQoQQ3JlYXRlS2V5UmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGVhbRgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDAoEbmFtZRgEIAEoCRIRCgltYXhfY2xhc3MYBSABKA0SFQoNbWF5X2ZvcmNlX2FybRgGIAEoCBIVCg1leHBpcmVzX2F0X21zGAcgASgBIlEKEUNyZWF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiIQoPTGlzdEtleXNSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCSJBChBMaXN0S2V5c1Jlc3BvbnNlEi0KBGtleXMYASADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiIgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkIjQKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhAKCGdyYWNlX21zGAIgASgBIlEKEVJvdGF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZTLQBAoOQ29udHJvbFNlcnZpY2USXAoJQ3JlYXRlS2V5EiYuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVxdWVzdBonLnNpZ25hbGJveC5jb250cm9sLnYxLkNyZWF0ZUtleVJlc3BvbnNlElkKCExpc3RLZXlzEiUuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXF1ZXN0GiYuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEtleXNSZXNwb25zZRJcCglSZXZva2VLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUmV2b2tlS2V5UmVzcG9uc2USXAoJUm90YXRlS2V5EiYuc2lnbmFsYm94LmNvbnRyb2wudjEuUm90YXRlS2V5UmVxdWVzdBonLnNpZ25hbGJveC5jb250cm9sLnYxLlJvdGF0ZUtleVJlc3BvbnNlElkKCFNldERyYWluEiUuc2lnbmFsYm94LmNvbnRyb2wudjEuU2V0RHJhaW5SZXF1ZXN0GiYuc2lnbmFsYm94LmNvbnRyb2wudjEuU2V0RHJhaW5SZXNwb25zZRJuCg9HZXRDb250cm9sU3RhdGUSLC5zaWduYWxib3guY29udHJvbC52MS5HZXRDb250cm9sU3RhdGVSZXF1ZXN0Gi0uc2lnbmFsYm94LmNvbnRyb2wudjEuR2V0Q29udHJvbFN0YXRlUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIpgCCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJEhcKD3ByZXZpb3VzX2RpZ2VzdBgNIAEoDBIZChFwcmV2aW91c191bnRpbF9tcxgOIAEoASLWAgoMQ29udHJvbFN0YXRlEhAKCHJldmlzaW9uGAEgASgEEi0KBGtleXMYAiADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQSGAoQZHJhaW5lZF9iYWNrZW5kcxgDIAMoCRJICgtleHBlcmltZW50cxgEIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5FeHBlcmltZW50c0VudHJ5Ej4KBm1vZGVscxgFIAMoCzIuLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5Nb2RlbHNFbnRyeRoyChBFeHBlcmltZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ASKPAQoQQ3JlYXRlS2V5UmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGVhbRgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDAoEbmFtZRgEIAEoCRIRCgltYXhfY2xhc3MYBSABKA0SFQoNbWF5X2ZvcmNlX2FybRgGIAEoCBIVCg1leHBpcmVzX2F0X21zGAcgASgBIlEKEUNyZWF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiIQoPTGlzdEtleXNSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCSJBChBMaXN0S2V5c1Jlc3BvbnNlEi0KBGtleXMYASADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiIgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkIjQKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhAKCGdyYWNlX21zGAIgASgBIlEKEVJvdGF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZSI/Cg1FeHBlcmltZW50QXJtEgwKBG5hbWUYASABKAkSDgoGd2VpZ2h0GAIgASgBEhAKCGJhY2tlbmRzGAMgAygJItUBChBFeHBlcmltZW50Q2hhbmdlEhAKCHJldmlzaW9uGAEgASgEEg4KBmFjdGlvbhgCIAEoCRINCgVhdF9tcxgDIAEoARIKCgJieRgEIAEoCRIOCgZyZWFzb24YBSABKAkSRAoHd2VpZ2h0cxgGIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRDaGFuZ2UuV2VpZ2h0c0VudHJ5Gi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIuoBChBFeHBlcmltZW50UmVjb3JkEgwKBG5hbWUYASABKAkSEAoIcmV2aXNpb24YAiABKAQSDQoFc3RhdGUYAyABKAkSDQoFbW9kZWwYBCABKAkSDAoEdW5pdBgFIAEoCRINCgVsYXllchgGIAEoCRIPCgdjb250cm9sGAcgASgJEjEKBGFybXMYCCADKAsyIy5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50QXJtEjcKB2hpc3RvcnkYCSADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50Q2hhbmdlIpEBChZTdGFydEV4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDAoEdW5pdBgDIAEoCRINCgVsYXllchgEIAEoCRIxCgRhcm1zGAUgAygLMiMuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudEFybRIKCgJieRgGIAEoCSJVChdTdGFydEV4cGVyaW1lbnRSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCK4AQobU2V0RXhwZXJpbWVudFdlaWdodHNSZXF1ZXN0EgwKBG5hbWUYASABKAkSTwoHd2VpZ2h0cxgCIAMoCzI+LnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdC5XZWlnaHRzRW50cnkSCgoCYnkYAyABKAkaLgoMV2VpZ2h0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiWgocU2V0RXhwZXJpbWVudFdlaWdodHNSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCJaChlSb2xsYmFja0V4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSCgoCYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEhMKC2lmX3JldmlzaW9uGAQgASgEIlgKGlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIkEKGFByb21vdGVFeHBlcmltZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEgsKA2FybRgCIAEoCRIKCgJieRgDIAEoCSJXChlQcm9tb3RlRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIhgKFkxpc3RFeHBlcmltZW50c1JlcXVlc3QiVgoXTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USOwoLZXhwZXJpbWVudHMYASADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkMp4JCg5Db250cm9sU2VydmljZRJcCglDcmVhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5DcmVhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVzcG9uc2USWQoITGlzdEtleXMSJS5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1JlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1Jlc3BvbnNlElwKCVJldm9rZUtleRImLnNpZ25hbGJveC5jb250cm9sLnYxLlJldm9rZUtleVJlcXVlc3QaJy5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXNwb25zZRJcCglSb3RhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5Sb3RhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUm90YXRlS2V5UmVzcG9uc2USWQoIU2V0RHJhaW4SJS5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlc3BvbnNlEm4KD1N0YXJ0RXhwZXJpbWVudBIsLnNpZ25hbGJveC5jb250cm9sLnYxLlN0YXJ0RXhwZXJpbWVudFJlcXVlc3QaLS5zaWduYWxib3guY29udHJvbC52MS5TdGFydEV4cGVyaW1lbnRSZXNwb25zZRJ9ChRTZXRFeHBlcmltZW50V2VpZ2h0cxIxLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdBoyLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVzcG9uc2USdwoSUm9sbGJhY2tFeHBlcmltZW50Ei8uc2lnbmFsYm94LmNvbnRyb2wudjEuUm9sbGJhY2tFeHBlcmltZW50UmVxdWVzdBowLnNpZ25hbGJveC5jb250cm9sLnYxLlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEnQKEVByb21vdGVFeHBlcmltZW50Ei4uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXF1ZXN0Gi8uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXNwb25zZRJuCg9MaXN0RXhwZXJpbWVudHMSLC5zaWduYWxib3guY29udHJvbC52MS5MaXN0RXhwZXJpbWVudHNSZXF1ZXN0Gi0uc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USbgoPR2V0Q29udHJvbFN0YXRlEiwuc2lnbmFsYm94LmNvbnRyb2wudjEuR2V0Q29udHJvbFN0YXRlUmVxdWVzdBotLnNpZ25hbGJveC5jb250cm9sLnYxLkdldENvbnRyb2xTdGF0ZVJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * A virtual key as stored.
@@ -498,6 +498,462 @@ export const GetControlStateResponseSchema: GenMessage<GetControlStateResponse> 
   messageDesc(file_signalbox_control_v1_control_service, 13);
 
 /**
+ * One arm of an experiment.
+ *
+ * @generated from message signalbox.control.v1.ExperimentArm
+ */
+export type ExperimentArm = Message<"signalbox.control.v1.ExperimentArm"> & {
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Share of the units, 0..1.
+   *
+   * @generated from field: double weight = 2;
+   */
+  weight: number;
+
+  /**
+   * Backends that may serve it; empty = the model's candidates that no arm claims.
+   *
+   * @generated from field: repeated string backends = 3;
+   */
+  backends: string[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentArm.
+ * Use `create(ExperimentArmSchema)` to create a new message.
+ */
+export const ExperimentArmSchema: GenMessage<ExperimentArm> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 14);
+
+/**
+ * One step in an experiment's life.
+ *
+ * @generated from message signalbox.control.v1.ExperimentChange
+ */
+export type ExperimentChange = Message<"signalbox.control.v1.ExperimentChange"> & {
+  /**
+   * Revision it made.
+   *
+   * @generated from field: uint64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * start | ramp | rollback | promote.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * When, ms since the epoch.
+   *
+   * @generated from field: double at_ms = 3;
+   */
+  atMs: number;
+
+  /**
+   * Who.
+   *
+   * @generated from field: string by = 4;
+   */
+  by: string;
+
+  /**
+   * Why; empty where a person just did it.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * Shares by arm from then on.
+   *
+   * @generated from field: map<string, double> weights = 6;
+   */
+  weights: { [key: string]: number };
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentChange.
+ * Use `create(ExperimentChangeSchema)` to create a new message.
+ */
+export const ExperimentChangeSchema: GenMessage<ExperimentChange> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 15);
+
+/**
+ * An experiment in force.
+ *
+ * @generated from message signalbox.control.v1.ExperimentRecord
+ */
+export type ExperimentRecord = Message<"signalbox.control.v1.ExperimentRecord"> & {
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Grows with every change.
+   *
+   * @generated from field: uint64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * running | rolled_back | promoted.
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * Model it is on.
+   *
+   * @generated from field: string model = 4;
+   */
+  model: string;
+
+  /**
+   * user | tenant | conversation | request.
+   *
+   * @generated from field: string unit = 5;
+   */
+  unit: string;
+
+  /**
+   * Experiments of one layer never share a unit.
+   *
+   * @generated from field: string layer = 6;
+   */
+  layer: string;
+
+  /**
+   * Arm the others are compared with.
+   *
+   * @generated from field: string control = 7;
+   */
+  control: string;
+
+  /**
+   * Arms.
+   *
+   * @generated from field: repeated signalbox.control.v1.ExperimentArm arms = 8;
+   */
+  arms: ExperimentArm[];
+
+  /**
+   * Changes made through this service, latest last.
+   *
+   * @generated from field: repeated signalbox.control.v1.ExperimentChange history = 9;
+   */
+  history: ExperimentChange[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentRecord.
+ * Use `create(ExperimentRecordSchema)` to create a new message.
+ */
+export const ExperimentRecordSchema: GenMessage<ExperimentRecord> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 16);
+
+/**
+ * Starts an experiment.
+ *
+ * @generated from message signalbox.control.v1.StartExperimentRequest
+ */
+export type StartExperimentRequest = Message<"signalbox.control.v1.StartExperimentRequest"> & {
+  /**
+   * Name; may be that of an experiment that ended.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Model, or an alias of it.
+   *
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * user | tenant | conversation | request; empty = user.
+   *
+   * @generated from field: string unit = 3;
+   */
+  unit: string;
+
+  /**
+   * Layer; empty = the model's own.
+   *
+   * @generated from field: string layer = 4;
+   */
+  layer: string;
+
+  /**
+   * Arms; what is missing to 1 goes to the arm "control", which is added where it is missing.
+   *
+   * @generated from field: repeated signalbox.control.v1.ExperimentArm arms = 5;
+   */
+  arms: ExperimentArm[];
+
+  /**
+   * Who.
+   *
+   * @generated from field: string by = 6;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.StartExperimentRequest.
+ * Use `create(StartExperimentRequestSchema)` to create a new message.
+ */
+export const StartExperimentRequestSchema: GenMessage<StartExperimentRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 17);
+
+/**
+ * Started.
+ *
+ * @generated from message signalbox.control.v1.StartExperimentResponse
+ */
+export type StartExperimentResponse = Message<"signalbox.control.v1.StartExperimentResponse"> & {
+  /**
+   * The new revision.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentRecord experiment = 1;
+   */
+  experiment?: ExperimentRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.StartExperimentResponse.
+ * Use `create(StartExperimentResponseSchema)` to create a new message.
+ */
+export const StartExperimentResponseSchema: GenMessage<StartExperimentResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 18);
+
+/**
+ * Changes shares.
+ *
+ * @generated from message signalbox.control.v1.SetExperimentWeightsRequest
+ */
+export type SetExperimentWeightsRequest = Message<"signalbox.control.v1.SetExperimentWeightsRequest"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * New shares by arm; the control arm takes what they leave.
+   *
+   * @generated from field: map<string, double> weights = 2;
+   */
+  weights: { [key: string]: number };
+
+  /**
+   * Who.
+   *
+   * @generated from field: string by = 3;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.SetExperimentWeightsRequest.
+ * Use `create(SetExperimentWeightsRequestSchema)` to create a new message.
+ */
+export const SetExperimentWeightsRequestSchema: GenMessage<SetExperimentWeightsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 19);
+
+/**
+ * Changed.
+ *
+ * @generated from message signalbox.control.v1.SetExperimentWeightsResponse
+ */
+export type SetExperimentWeightsResponse = Message<"signalbox.control.v1.SetExperimentWeightsResponse"> & {
+  /**
+   * The new revision.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentRecord experiment = 1;
+   */
+  experiment?: ExperimentRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.SetExperimentWeightsResponse.
+ * Use `create(SetExperimentWeightsResponseSchema)` to create a new message.
+ */
+export const SetExperimentWeightsResponseSchema: GenMessage<SetExperimentWeightsResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 20);
+
+/**
+ * Rolls back.
+ *
+ * @generated from message signalbox.control.v1.RollbackExperimentRequest
+ */
+export type RollbackExperimentRequest = Message<"signalbox.control.v1.RollbackExperimentRequest"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Who, or which guard.
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+
+  /**
+   * Why; empty where a person just did it.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Only if this is the revision in force; 0 = whatever is.
+   *
+   * @generated from field: uint64 if_revision = 4;
+   */
+  ifRevision: bigint;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RollbackExperimentRequest.
+ * Use `create(RollbackExperimentRequestSchema)` to create a new message.
+ */
+export const RollbackExperimentRequestSchema: GenMessage<RollbackExperimentRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 21);
+
+/**
+ * Rolled back.
+ *
+ * @generated from message signalbox.control.v1.RollbackExperimentResponse
+ */
+export type RollbackExperimentResponse = Message<"signalbox.control.v1.RollbackExperimentResponse"> & {
+  /**
+   * The revision in force.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentRecord experiment = 1;
+   */
+  experiment?: ExperimentRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RollbackExperimentResponse.
+ * Use `create(RollbackExperimentResponseSchema)` to create a new message.
+ */
+export const RollbackExperimentResponseSchema: GenMessage<RollbackExperimentResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 22);
+
+/**
+ * Promotes an arm.
+ *
+ * @generated from message signalbox.control.v1.PromoteExperimentRequest
+ */
+export type PromoteExperimentRequest = Message<"signalbox.control.v1.PromoteExperimentRequest"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Arm.
+   *
+   * @generated from field: string arm = 2;
+   */
+  arm: string;
+
+  /**
+   * Who.
+   *
+   * @generated from field: string by = 3;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.PromoteExperimentRequest.
+ * Use `create(PromoteExperimentRequestSchema)` to create a new message.
+ */
+export const PromoteExperimentRequestSchema: GenMessage<PromoteExperimentRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 23);
+
+/**
+ * Promoted.
+ *
+ * @generated from message signalbox.control.v1.PromoteExperimentResponse
+ */
+export type PromoteExperimentResponse = Message<"signalbox.control.v1.PromoteExperimentResponse"> & {
+  /**
+   * The new revision.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentRecord experiment = 1;
+   */
+  experiment?: ExperimentRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.PromoteExperimentResponse.
+ * Use `create(PromoteExperimentResponseSchema)` to create a new message.
+ */
+export const PromoteExperimentResponseSchema: GenMessage<PromoteExperimentResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 24);
+
+/**
+ * Lists experiments.
+ *
+ * @generated from message signalbox.control.v1.ListExperimentsRequest
+ */
+export type ListExperimentsRequest = Message<"signalbox.control.v1.ListExperimentsRequest"> & {
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListExperimentsRequest.
+ * Use `create(ListExperimentsRequestSchema)` to create a new message.
+ */
+export const ListExperimentsRequestSchema: GenMessage<ListExperimentsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 25);
+
+/**
+ * Experiments.
+ *
+ * @generated from message signalbox.control.v1.ListExperimentsResponse
+ */
+export type ListExperimentsResponse = Message<"signalbox.control.v1.ListExperimentsResponse"> & {
+  /**
+   * In force, by name.
+   *
+   * @generated from field: repeated signalbox.control.v1.ExperimentRecord experiments = 1;
+   */
+  experiments: ExperimentRecord[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListExperimentsResponse.
+ * Use `create(ListExperimentsResponseSchema)` to create a new message.
+ */
+export const ListExperimentsResponseSchema: GenMessage<ListExperimentsResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 26);
+
+/**
  * Changes and reads control state; lives with the cost ledger's store.
  *
  * @generated from service signalbox.control.v1.ControlService
@@ -552,6 +1008,56 @@ export const ControlService: GenService<{
     methodKind: "unary";
     input: typeof SetDrainRequestSchema;
     output: typeof SetDrainResponseSchema;
+  },
+  /**
+   * Starts an experiment, or one that ended anew.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.StartExperiment
+   */
+  startExperiment: {
+    methodKind: "unary";
+    input: typeof StartExperimentRequestSchema;
+    output: typeof StartExperimentResponseSchema;
+  },
+  /**
+   * Changes an experiment's shares.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.SetExperimentWeights
+   */
+  setExperimentWeights: {
+    methodKind: "unary";
+    input: typeof SetExperimentWeightsRequestSchema;
+    output: typeof SetExperimentWeightsResponseSchema;
+  },
+  /**
+   * Gives every unit back to the control arm.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.RollbackExperiment
+   */
+  rollbackExperiment: {
+    methodKind: "unary";
+    input: typeof RollbackExperimentRequestSchema;
+    output: typeof RollbackExperimentResponseSchema;
+  },
+  /**
+   * Gives every unit to one arm.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.PromoteExperiment
+   */
+  promoteExperiment: {
+    methodKind: "unary";
+    input: typeof PromoteExperimentRequestSchema;
+    output: typeof PromoteExperimentResponseSchema;
+  },
+  /**
+   * Lists the experiments in force.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.ListExperiments
+   */
+  listExperiments: {
+    methodKind: "unary";
+    input: typeof ListExperimentsRequestSchema;
+    output: typeof ListExperimentsResponseSchema;
   },
   /**
    * The whole state, for replicas.

@@ -1,6 +1,7 @@
 import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCandidates, setDenial, termsOf } from "./answer.ts";
-import { type DecideOptions, Judge, type Moment } from "./judge.ts";
+import type { Assignment } from "./experiments.ts";
+import { type DecideOptions, Judge, type Judgement, type Moment } from "./judge.ts";
 import type { TtftBasis } from "./learn.ts";
 import { type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
@@ -61,6 +62,10 @@ export class Engine {
   decideResolved(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
     const judgement = this.#judge.judge(resolved, snapshot, state, now, options);
     if (judgement.mustWait && options.live) return { kind: "wait", resolved };
+    const { assignment } = resolved;
+    if (judgement.ordered === 0 && assignment !== undefined && assignment.arm !== assignment.experiment.control) {
+      return this.#fallBack(resolved, assignment, judgement, snapshot, state, now, options);
+    }
     const context: AnswerContext = { judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs };
     const { request } = resolved;
     const decision = decisionOf(this.#id, snapshot, request.decisionId, options.seed, resolved);
@@ -76,6 +81,33 @@ export class Engine {
     if (options.explain) decision.excluded = excluded;
     const evidence = { request, decision, excluded, terms: termsOf(context, candidates.length), decidedAtMs: now.wallMs };
     return decided(evidence, this.#reservation(context));
+  }
+
+  /** An arm that has nobody for a request gives it to the control arm; its own candidates stand among the excluded, with their reasons. */
+  #fallBack(
+    resolved: Resolved,
+    assignment: Assignment,
+    judgement: Judgement,
+    snapshot: PolicySnapshot,
+    state: EngineState,
+    now: Moment,
+    options: DecideOptions,
+  ): Verdict {
+    const ruledOut = excludedCandidates({ judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs });
+    const { experiment } = assignment;
+    const { control } = experiment;
+    const verdict = this.decideResolved(
+      { ...resolved, model: control.model, assignment: { experiment, arm: control } },
+      snapshot,
+      state,
+      now,
+      options,
+    );
+    if (verdict.kind === "wait") return { kind: "wait", resolved };
+    for (const candidate of ruledOut) candidate.excluded!.detail = `arm ${assignment.arm.name}: ${candidate.excluded!.detail}`;
+    const { evidence } = verdict;
+    evidence.decision.excluded = [...evidence.decision.excluded, ...ruledOut];
+    return { ...verdict, evidence: { ...evidence, excluded: [...evidence.excluded, ...ruledOut] } };
   }
 
   #reservation(context: AnswerContext): Reservation {

@@ -2,6 +2,7 @@ import { type DecideRequest, Operation, RequestClass } from "#gen/signalbox/poli
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import { type ClassName, nearest } from "#libs/config/index.ts";
 import type { Reason } from "#libs/errors/index.ts";
+import type { Assignment } from "./experiments.ts";
 import type { CompiledModel } from "./models.ts";
 import { bindingsOf, type CompiledRule } from "./rules.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
@@ -14,7 +15,10 @@ export interface Resolved {
   readonly request: DecideRequest;
   /** The snapshot it was resolved against: with another one in force it must be resolved again. */
   readonly snapshot: PolicySnapshot;
+  /** With the candidates of the request's arm, where it has one. */
   readonly model: CompiledModel;
+  /** Experiment and arm it takes part in. */
+  readonly assignment: Assignment | undefined;
   readonly class: SchedulingClass;
   readonly requestClass: RequestClass;
   /** Capability bits, the model's own included. */
@@ -82,11 +86,13 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
   const rule = snapshot.rules.length === 0 ? undefined : firstRule(request, snapshot, model, asked);
   const className = rule?.class ?? asked;
   const { sla } = model;
+  const assignment = snapshot.experiments.assign(request, model.name);
   const defaults = DEFAULT_TARGETS[className];
   return {
     request,
     snapshot,
-    model,
+    model: assignment === undefined ? model : assignment.arm.model,
+    assignment,
     class: className,
     requestClass: CLASS_NUMBER[className],
     needs: request.needs | model.requires | (request.operation === Operation.EMBEDDINGS ? EMBEDDINGS_BIT : 0),

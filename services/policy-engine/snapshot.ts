@@ -2,6 +2,7 @@ import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.
 import { maskOf } from "#libs/capability/index.ts";
 import type { BackendConfig, ClassName, Config } from "#libs/config/model.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
+import { ExperimentTable } from "./experiments.ts";
 import { compileModels, type CompiledModel } from "./models.ts";
 import { compileRules, type CompiledRule } from "./rules.ts";
 
@@ -33,6 +34,7 @@ export interface PolicySnapshot {
   readonly ttftTargets: Float64Array;
   /** By every name a model answers to. */
   readonly models: ReadonlyMap<string, CompiledModel>;
+  readonly experiments: ExperimentTable;
   readonly rules: readonly CompiledRule[];
   /** Models a key may use; a key without a line may use all. */
   readonly keyModels: ReadonlyMap<string, ReadonlySet<string>>;
@@ -64,6 +66,8 @@ export function compileSnapshot(config: Config, control: ControlState | undefine
       scale: backend.paramsB === undefined ? 1 : backend.paramsB / PRIOR_PARAMS_B,
     });
   }
+  const configured = compileModels(config, backends);
+  const experiments = new ExperimentTable(config, control?.experiments ?? {}, configured, indexOf);
   return {
     config,
     prices,
@@ -74,12 +78,19 @@ export function compileSnapshot(config: Config, control: ControlState | undefine
     drained: Uint8Array.from(backends, (backend) => (drains.has(backend.name) ? 1 : 0)),
     paceTargets: paceTargetsOf(config, backends),
     ttftTargets: ttftTargetsOf(config, backends),
-    models: compileModels(config, backends),
+    models: withoutArms(configured, experiments),
+    experiments,
     rules: compileRules(config.rules, backends),
     keyModels: keyModelsOf(control),
     tenantModels: tenantModelsOf(config),
     hardBudgets: hardBudgetsOf(config),
   };
+}
+
+/** The model table as requests outside of every experiment see it. */
+function withoutArms(models: ReadonlyMap<string, CompiledModel>, experiments: ExperimentTable): ReadonlyMap<string, CompiledModel> {
+  if (experiments.models.size === 0) return models;
+  return new Map(Array.from(models, ([name, model]) => [name, (!model.implied && experiments.models.get(model.name)) || model]));
 }
 
 function originOf(url: string): string {

@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { SUBJECTS } from "#libs/bus/index.ts";
+import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Config, ExperimentConfig } from "#libs/config/index.ts";
+import { encodeExperiment, type Experiment, experimentOf } from "#libs/experiments/index.ts";
+import { extendRanges } from "#libs/statistics/index.ts";
+import { backend, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
+
+const NO_GUARDS = { errorRate: undefined, ttft: undefined, cost: undefined, quality: undefined, action: "rollback" } as const;
+
+function experiment(name: string, share: number, parts: Partial<ExperimentConfig> = {}): ExperimentConfig {
+  return {
+    name,
+    model: "chat",
+    unit: "user",
+    layer: "chat",
+    arms: new Map([
+      ["control", { weight: 1 - share, backends: undefined, request: undefined }],
+      ["b", { weight: share, backends: ["gpu-b"], request: undefined }],
+    ]),
+    guards: NO_GUARDS,
+    shareShadow: 0,
+    steps: [],
+    judge: undefined,
+    ...parts,
+  };
+}
+
+function configWith(...experiments: readonly ExperimentConfig[]): Config {
+  const names = ["gpu-a", "gpu-b", "cloud"];
+  return config(
+    names.map((name) => backend(name)),
+    [model("chat", names, { aliases: ["gpt"] }), model("other", names)],
+    { experiments: new Map(experiments.map((each) => [each.name, each])) },
+  );
+}
+
+/** Decides and lets go again. */
+function decide(scene: World, asked = request("chat", { unit: "u" })): Decision {
+  const decision = scene.now(asked);
+  scene.session.report(report(asked.decisionId, "", DONE));
+  return decision;
+}
+
+async function store(scene: World, revision: bigint, stored: Experiment): Promise<void> {
+  const state = create(ControlStateSchema, { revision, experiments: { [stored.name]: encodeExperiment(stored) } });
+  scene.bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, state));
+  await scene.clock.advanceAsync(0);
+}
+
+/** Backends an ingress would try if no engine answered. */
+function fallbackOf(scene: World): readonly string[] | undefined {
+  const chat = scene.session.fallback?.models.find((each) => each.model === "chat");
+  return chat?.candidates.map((each) => each.backend).toSorted();
+}
+
+/** A stored revision of an experiment the file knows nothing of. */
+function stored(revision: number, share: number): Experiment {
+  const base = experimentOf(experiment("e", 0.5), revision, "");
+  const weights = [
+    { name: "control", weight: 1 - share },
+    { name: "b", weight: share },
+  ];
+  const ranges = extendRanges(base.arms, weights);
+  return { ...base, arms: base.arms.map((arm, at) => ({ ...arm, weight: weights[at]!.weight, ranges: ranges[at]!.ranges })) };
+}
+
+test("units fall into the arms by weight, stick, and are served by their arm's backends alone", async () => {
+  const scene = await world(configWith(experiment("e", 0.2)));
+  let inB = 0;
+  for (let user = 0; user < 2_000; user++) {
+    const asked = request("gpt", { unit: `user-${user}` });
+    const decision = scene.now(asked);
+    assert.deepEqual([decision.experiment, decision.experimentRevision, decision.model], ["e", 1n, "chat"]);
+    assert.deepEqual([...chosen(decision)].toSorted(), decision.arm === "b" ? ["gpu-b"] : ["cloud", "gpu-a"]);
+    if (decision.arm === "b") inB++;
+    scene.session.report(report(asked.decisionId, "", DONE));
+    if (user % 50 > 0) continue;
+    const again = request("chat", { unit: `user-${user}` });
+    assert.equal(scene.now(again).arm, decision.arm);
+    scene.session.report(report(again.decisionId, "", DONE));
+  }
+  assert.ok(Math.abs(inB / 2_000 - 0.2) < 0.03, `${inB}`);
+  assert.equal(scene.now(request("other")).experiment, "");
+});
+
+test("a stored revision takes over at once, and after a rollback nobody reaches the arm's backends", async () => {
+  const scene = await world(configWith());
+  assert.equal(chosen(decide(scene)).length, 3);
+  await store(scene, 1n, stored(4, 1));
+  const before = decide(scene);
+  assert.deepEqual([before.arm, before.experimentRevision, chosen(before)], ["b", 4n, ["gpu-b"]]);
+  await scene.clock.advanceAsync(300);
+  assert.deepEqual(fallbackOf(scene), ["gpu-b"]);
+  await store(scene, 2n, { ...stored(5, 0), state: "rolled_back" });
+  await scene.clock.advanceAsync(300);
+  for (let user = 0; user < 200; user++) {
+    const decision = decide(scene, request("chat", { unit: `user-${user}` }));
+    assert.deepEqual([decision.arm, decision.experimentRevision, chosen(decision).includes("gpu-b")], ["control", 5n, false]);
+  }
+  assert.deepEqual(fallbackOf(scene), ["cloud", "gpu-a"]);
+});
+
+test("a forced arm is taken whatever its weight", async () => {
+  const scene = await world(configWith(experiment("e", 0)));
+  const decision = scene.now(request("chat", { unit: "u", forcedArm: "e=b" }));
+  assert.deepEqual([decision.arm, chosen(decision)], ["b", ["gpu-b"]]);
+});
+
+test("experiments of one layer share no unit", async () => {
+  const arms = (name: string): Partial<ExperimentConfig> => ({
+    arms: new Map([
+      ["control", { weight: 0.5, backends: undefined, request: undefined }],
+      ["b", { weight: 0.5, backends: [name], request: undefined }],
+    ]),
+  });
+  const scene = await world(configWith(experiment("e", 0.5, arms("gpu-b")), experiment("f", 0.5, arms("cloud"))));
+  const counts = new Map<string, number>();
+  for (let user = 0; user < 400; user++) {
+    const asked = request("chat", { unit: `user-${user}` });
+    const decision = scene.now(asked);
+    scene.session.report(report(asked.decisionId, "", DONE));
+    counts.set(decision.experiment, (counts.get(decision.experiment) ?? 0) + 1);
+    if (decision.arm === "control") assert.deepEqual(chosen(decision), ["gpu-a"]);
+  }
+  assert.ok((counts.get("e") ?? 0) > 140 && (counts.get("f") ?? 0) > 140, JSON.stringify([...counts]));
+});
+
+test("an arm with nobody healthy falls back to control and says why", async () => {
+  const scene = await world(configWith(experiment("e", 1)));
+  for (let count = 0; count < 8; count++) {
+    const asked = request("chat", { unit: "u" });
+    if (scene.now(asked).arm !== "b") break;
+    scene.session.report(report(asked.decisionId, "gpu-b", STARTED));
+    scene.session.report(report(asked.decisionId, "gpu-b", { case: "ended", value: failed("UPSTREAM_UNAVAILABLE") }));
+    scene.session.report(report(asked.decisionId, "gpu-b", DONE));
+  }
+  const decision = decide(scene);
+  assert.deepEqual([decision.experiment, decision.arm, [...chosen(decision)].toSorted()], ["e", "control", ["cloud", "gpu-a"]]);
+  const why = decision.excluded.find((candidate) => candidate.backend === "gpu-b")?.excluded;
+  assert.equal(why?.requirement, "health");
+  assert.match(why.detail, /^arm b: /);
+});

@@ -5,9 +5,10 @@ import { findField } from "#libs/json-bytes/index.ts";
 import type { Caller } from "./auth.ts";
 import type { Catalog } from "./catalog.ts";
 import type { ChatRequest } from "./openai/chat.ts";
+import type { EmbeddingsRequest } from "./openai/embeddings.ts";
 import { type Extent, hashText, prefixHashes } from "./prefix.ts";
 import { classOf, mergeTags, type RequestOptions } from "./request-options.ts";
-import { type PromptSize, sizePrompt, type TokenFactors } from "./tokens.ts";
+import { type PromptSize, sizeInputs, sizePrompt, type TokenFactors } from "./tokens.ts";
 
 /** Time to first token asked for by `service_tier: priority|fast`, ms, where the caller names none. */
 const LOW_LATENCY_TTFT_MS = 500;
@@ -18,12 +19,8 @@ const TEMPLATE_CHARS = 1_024;
 /** Characters of the first user message that name the conversation. */
 const CONVERSATION_CHARS = 4_096;
 
-/** What is analysed. */
-export interface AnalyseInput {
-  readonly chat: ChatRequest;
-  readonly body: Uint8Array;
-  /** Extents of the body's members, as libs/json-bytes gives them; undefined = unknown. */
-  readonly fields: Uint32Array | undefined;
+/** What is the same for every kind of call. */
+export interface AnalyseContext {
   readonly options: RequestOptions;
   readonly caller: Caller;
   readonly catalog: Catalog;
@@ -32,6 +29,14 @@ export interface AnalyseInput {
   readonly requestId: string;
   /** Whether the engine should also list excluded candidates. */
   readonly explain: boolean;
+}
+
+/** A chat request to be analysed. */
+export interface AnalyseInput extends AnalyseContext {
+  readonly chat: ChatRequest;
+  readonly body: Uint8Array;
+  /** Extents of the body's members, as libs/json-bytes gives them; undefined = unknown. */
+  readonly fields: Uint32Array | undefined;
 }
 
 /** The features of one request and what its estimate stands on. */
@@ -69,7 +74,7 @@ export function analyse(input: AnalyseInput): Analysis {
     team: caller.team,
     keyId: caller.keyId,
     tags: mergeTags(options.tags, chat.metadata),
-    requestClass: requestClassOf(input),
+    requestClass: requestClassOf(input, chat.model, classOfTier(chat)),
     operation: Operation.CHAT,
     needs: needsOf(chat, size),
     inputTokens: tokens,
@@ -91,20 +96,58 @@ export function analyse(input: AnalyseInput): Analysis {
   return { decide, size };
 }
 
+/** Turns a checked embeddings request into the features a decision may depend on. Pure; holds no content. */
+export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequest): Analysis {
+  const { caller, options } = input;
+  const size = sizeInputs(request.texts, request.tokens);
+  const model = input.catalog.resolve(request.model);
+  const tokens = Math.ceil(size.textTokens * input.factors.factor(model, size.contentClass)) + size.mediaTokens;
+  const decide: DecideRequest = {
+    $typeName: "signalbox.policy.v1.DecideRequest",
+    decisionId: input.decisionId,
+    requestId: input.requestId,
+    model: request.model,
+    tenant: caller.tenant,
+    team: caller.team,
+    keyId: caller.keyId,
+    tags: mergeTags(options.tags, {}),
+    requestClass: requestClassOf(input, request.model, RequestClass.UNSPECIFIED),
+    operation: Operation.EMBEDDINGS,
+    needs: 1 << CAPABILITY_BITS.embeddings,
+    inputTokens: tokens,
+    maxOutputTokens: 0,
+    stream: false,
+    ttftTargetMs: options.ttftMs,
+    deadlineMs: options.deadlineMs,
+    maxCostNanoUsd: options.maxCostNanoUsd,
+    unit: unitOf(caller.tenant, request.user),
+    prefixHashes: new Uint8Array(0),
+    exclude: [],
+    forcedArm: options.forcedArm,
+    explain: input.explain,
+    templateHash: "",
+    conversation: "",
+    inputBytes: size.bytes,
+    contentClass: size.contentClass,
+  };
+  return { decide, size };
+}
+
 function isLowLatency(chat: ChatRequest): boolean {
   return chat.serviceTier === "priority" || chat.serviceTier === "fast";
 }
 
+function classOfTier(chat: ChatRequest): RequestClass {
+  if (isLowLatency(chat)) return RequestClass.INTERACTIVE;
+  return chat.serviceTier === "flex" ? RequestClass.BATCH : RequestClass.UNSPECIFIED;
+}
+
 /** Header, else service_tier, else the model's own default; never above what the key may ask for. */
-function requestClassOf(input: AnalyseInput): RequestClass {
-  const { chat, caller, options } = input;
-  let asked = options.requestClass;
-  if (asked === RequestClass.UNSPECIFIED) {
-    if (isLowLatency(chat)) asked = RequestClass.INTERACTIVE;
-    else if (chat.serviceTier === "flex") asked = RequestClass.BATCH;
-  }
+function requestClassOf(input: AnalyseContext, model: string, byTier: RequestClass): RequestClass {
+  const { caller, options } = input;
+  const asked = options.requestClass === RequestClass.UNSPECIFIED ? byTier : options.requestClass;
   if (caller.maxClass === 0) return asked;
-  const effective = asked === RequestClass.UNSPECIFIED ? classOf(input.catalog.defaultClass(chat.model)) : asked;
+  const effective = asked === RequestClass.UNSPECIFIED ? classOf(input.catalog.defaultClass(model)) : asked;
   return effective < caller.maxClass ? (caller.maxClass as RequestClass) : asked;
 }
 

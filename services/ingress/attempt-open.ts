@@ -1,5 +1,5 @@
 import { type AttemptOpen, Dialect } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import type { Candidate } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ResilienceConfig } from "#libs/config/model.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Intake } from "./intake.ts";
@@ -19,7 +19,7 @@ const UINT32_MAX = 0xffff_ffff;
  */
 export function firstTokenTimeoutMs(candidate: Candidate, intake: Intake, timeouts: ResilienceConfig["timeouts"]): number {
   if (candidate.firstTokenTimeoutMs > 0) return candidate.firstTokenTimeoutMs;
-  if (intake.stream) return timeouts.firstTokenMs;
+  if (intake.stream || intake.decide.operation === Operation.EMBEDDINGS) return timeouts.firstTokenMs;
   const tokens = intake.decide.maxOutputTokens || candidate.maxOutputTokens || ANSWER_TOKENS_DEFAULT;
   return timeouts.firstTokenMs + (candidate.predictedTpotMs || TOKEN_TIME_DEFAULT_MS) * tokens;
 }
@@ -32,6 +32,7 @@ export function attemptOpen(
   remainingMs: number,
 ): AttemptOpen {
   const { intake, candidate, decision } = attempt;
+  const isEmbeddings = intake.decide.operation === Operation.EMBEDDINGS;
   return {
     $typeName: "signalbox.adapter.v1.AttemptOpen",
     attemptId: attempt.attemptId,
@@ -39,7 +40,7 @@ export function attemptOpen(
     attempt: attempt.number,
     backend: candidate.backend,
     model: intake.decide.model,
-    dialect: Dialect.OPENAI_CHAT,
+    dialect: isEmbeddings ? Dialect.OPENAI_EMBEDDINGS : Dialect.OPENAI_CHAT,
     body: intake.body,
     fields: intake.fields,
     stream: intake.stream,
@@ -52,7 +53,7 @@ export function attemptOpen(
     requestClass: decision.requestClass,
     enginePriority: candidate.enginePriority,
     enginePrioritySet: candidate.enginePrioritySet,
-    maxOutputTokens: intake.decide.maxOutputTokens > 0 ? 0 : candidate.maxOutputTokens,
+    maxOutputTokens: isEmbeddings || intake.decide.maxOutputTokens > 0 ? 0 : candidate.maxOutputTokens,
     resumePrefix: attempt.resume?.prefix ?? "",
     resumeTokens: attempt.resume?.tokens ?? 0,
     tracestate: intake.trace.tracestate,

@@ -7,6 +7,7 @@ import {
   DecisionSchema,
   MidStream,
   type ModelFallback,
+  Operation,
   type PolicyFallback,
   RequestClass,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
@@ -30,7 +31,7 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     if (missing.length > 0) {
       incapable++;
       excluded.push(ruledOut(candidate, missing[0]!, `lacks ${missing.join(", ")}`));
-    } else if (!fitsContext(request.inputTokens, request.maxOutputTokens, entry.context)) {
+    } else if (request.operation !== Operation.EMBEDDINGS && !fitsContext(request.inputTokens, request.maxOutputTokens, entry.context)) {
       incapable++;
       excluded.push(ruledOut(candidate, "context", `holds ${entry.context} tokens`));
     } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, "tried", "tried already"));

@@ -35,6 +35,7 @@ export interface HttpApiDeps {
 }
 
 const CHAT_PATH = "/v1/chat/completions";
+const EMBEDDINGS_PATH = "/v1/embeddings";
 const MODELS_PATH = "/v1/models";
 
 /** One request on its way through the routes. */
@@ -74,9 +75,9 @@ export class HttpApi {
 
   #route(visit: Visit, continues: boolean): void {
     const { path, request } = visit;
-    if (path === CHAT_PATH) {
+    if (path === CHAT_PATH || path === EMBEDDINGS_PATH) {
       if (request.method !== "POST") return this.#methodNotAllowed(visit, "POST");
-      return this.#chat(visit, continues);
+      return this.#infer(visit, continues);
     }
     if (path === MODELS_PATH || path.startsWith(`${MODELS_PATH}/`)) {
       if (request.method !== "GET" && request.method !== "HEAD") return this.#methodNotAllowed(visit, "GET, HEAD");
@@ -117,9 +118,9 @@ export class HttpApi {
     visit.response.end(body);
   }
 
-  // ---- chat
+  // ---- inference
 
-  #chat(visit: Visit, continues: boolean): void {
+  #infer(visit: Visit, continues: boolean): void {
     const { request, response } = visit;
     const { headers } = request;
     const { config, pipeline, memory } = this.#deps;
@@ -152,7 +153,10 @@ export class HttpApi {
   #accept(visit: Visit, caller: Caller, options: RequestOptions, body: Uint8Array): void {
     const { response, arrival } = visit;
     const { pipeline, dispatcher, admission, idempotency, isClosing } = this.#deps;
-    const intake = pipeline.prepare(arrival, caller, options, body);
+    const isEmbeddings = visit.path === EMBEDDINGS_PATH;
+    const intake = isEmbeddings
+      ? pipeline.prepareEmbeddings(arrival, caller, options, body)
+      : pipeline.prepare(arrival, caller, options, body);
     const reply = new HttpReply(response, isClosing);
     let lead: LeadReply | undefined;
     if (options.idempotencyKey !== "") {
@@ -167,7 +171,7 @@ export class HttpApi {
       for (const [name, value] of admission.headers(caller.tenant)) response.setHeader(name, value);
       if (error === undefined) return this.#watch(response, reply, dispatcher.dispatch(intake, lead ?? reply), lead);
       this.#deps.metrics.refused(error.httpStatus);
-      this.#deps.log.refused(arrival.requestId, "POST", CHAT_PATH, error);
+      this.#deps.log.refused(arrival.requestId, "POST", visit.path, error);
       (lead ?? reply).fail(error, refusedFacts(intake));
     });
     if (withdraw === undefined) return;

@@ -16,6 +16,8 @@ export interface Intake {
   readonly includeUsage: boolean;
   /** Whether another backend could go on with a broken answer, as far as the request tells. */
   readonly resumable: boolean;
+  /** Whether identical requests may share one answer: deterministic, and of a model that allows it. */
+  readonly shareable: boolean;
   readonly trace: TraceContext;
   /** Span of the whole request. */
   readonly rootSpanId: string;

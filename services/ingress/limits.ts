@@ -10,6 +10,12 @@ export const MESSAGES_MAX = 10_000;
 /** Most tools in one request: OpenAI allows 128, engines more. */
 export const TOOLS_MAX = 1_024;
 
+/** Most inputs of one embeddings request (OpenAI reference). */
+export const EMBEDDING_INPUTS_MAX = 2_048;
+
+/** Largest token id: vocabularies stay below a million. */
+export const TOKEN_ID_MAX = 0x7fff_ffff;
+
 /** Most tags of one request, from the header and from `metadata` together (the policy engine's own bound). */
 export const TAGS_MAX = 16;
 

@@ -1,6 +1,6 @@
 import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { type Candidate, type Decision, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { costOf, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
@@ -122,13 +122,18 @@ export class Money {
   /** Writes the intent: this attempt may cost up to the reserved amount. */
   intend(identity: AttemptIdentity): void {
     const { intake, candidate } = identity;
-    const output =
+    const output = intake.decide.operation === Operation.EMBEDDINGS ? 0 : this.#mostOutput(intake, candidate);
+    const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
+    this.#outbox.append({ ...recordOf(identity, RecordKind.INTENT), reservedNanoUsd: reserved, priceVersion: this.#prices.index.version });
+  }
+
+  #mostOutput(intake: Intake, candidate: Candidate): number {
+    return (
       intake.decide.maxOutputTokens ||
       candidate.maxOutputTokens ||
       this.#config.current.backends.get(candidate.backend)?.maxOutputTokens ||
-      OUTPUT_RESERVE_TOKENS;
-    const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
-    this.#outbox.append({ ...recordOf(identity, RecordKind.INTENT), reservedNanoUsd: reserved, priceVersion: this.#prices.index.version });
+      OUTPUT_RESERVE_TOKENS
+    );
   }
 
   /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */

@@ -4,11 +4,12 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { scanTopLevel } from "#libs/json-bytes/index.ts";
 import type { TraceContext, Tracing } from "#libs/telemetry/index.ts";
-import { analyse } from "./analyse.ts";
+import { analyse, type AnalyseContext, analyseEmbeddings } from "./analyse.ts";
 import { type Caller, isModelAllowed, type KeyBook, presentedKey } from "./auth.ts";
 import { Catalog } from "./catalog.ts";
 import type { Intake } from "./intake.ts";
 import { readChat } from "./openai/chat.ts";
+import { readEmbeddings } from "./openai/embeddings.ts";
 import { parseBody } from "./openai/parse.ts";
 import type { RequestOptions } from "./request-options.ts";
 import { isResumable } from "./resume.ts";
@@ -83,28 +84,9 @@ export class Pipeline {
   /** Reads, checks and analyses a chat request. Throws SignalboxError for everything that is the caller's to fix. */
   prepare(arrival: Arrival, caller: Caller, options: RequestOptions, body: Uint8Array): Intake {
     const chat = readChat(parseBody(body));
-    if (!this.allows(caller, chat.model)) {
-      throw new SignalboxError("POLICY_DENIED", `This key may not use the model '${chat.model}'.`, { param: "model" });
-    }
-    if (options.forcedArm !== "" && !caller.mayForceArm) {
-      throw new SignalboxError("POLICY_DENIED", "This key may not choose an experiment's arm.", {
-        code: "arm_not_allowed",
-        param: "x-signalbox-experiment",
-      });
-    }
+    this.#admit(caller, chat.model, options);
     const fields = scanTopLevel(body);
-    const { decide, size } = analyse({
-      chat,
-      body,
-      fields,
-      options,
-      caller,
-      catalog: this.#catalog,
-      factors: this.#deps.factors,
-      decisionId: this.#deps.nextId(),
-      requestId: arrival.requestId,
-      explain: this.#deps.tracing.enabled && arrival.trace.sampled,
-    });
+    const { decide, size } = analyse({ ...this.#context(arrival, caller, options), chat, body, fields });
     return {
       ...arrival,
       decide,
@@ -114,6 +96,50 @@ export class Pipeline {
       stream: chat.stream,
       includeUsage: chat.includeUsage,
       resumable: isResumable(chat),
+      shareable: chat.deterministic && this.#catalog.get(chat.model)?.model?.singleFlight === true,
+    };
+  }
+
+  /** The same for an embeddings request. */
+  prepareEmbeddings(arrival: Arrival, caller: Caller, options: RequestOptions, body: Uint8Array): Intake {
+    const request = readEmbeddings(parseBody(body));
+    this.#admit(caller, request.model, options);
+    const { decide, size } = analyseEmbeddings(this.#context(arrival, caller, options), request);
+    return {
+      ...arrival,
+      decide,
+      size,
+      body,
+      fields: numbersOf(scanTopLevel(body)),
+      stream: false,
+      includeUsage: false,
+      resumable: false,
+      shareable: false,
+    };
+  }
+
+  #admit(caller: Caller, model: string, options: RequestOptions): void {
+    if (!this.allows(caller, model)) {
+      throw new SignalboxError("POLICY_DENIED", `This key may not use the model '${model}'.`, { param: "model" });
+    }
+    if (options.forcedArm !== "" && !caller.mayForceArm) {
+      throw new SignalboxError("POLICY_DENIED", "This key may not choose an experiment's arm.", {
+        code: "arm_not_allowed",
+        param: "x-signalbox-experiment",
+      });
+    }
+  }
+
+  #context(arrival: Arrival, caller: Caller, options: RequestOptions): AnalyseContext {
+    const { factors, nextId, tracing } = this.#deps;
+    return {
+      options,
+      caller,
+      catalog: this.#catalog,
+      factors,
+      decisionId: nextId(),
+      requestId: arrival.requestId,
+      explain: tracing.enabled && arrival.trace.sampled,
     };
   }
 }

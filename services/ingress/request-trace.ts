@@ -1,8 +1,9 @@
-import { type Candidate, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { TelemetryConfig } from "#libs/config/model.ts";
 import type { AttributeValue, SpanEvent, SpanRecord, Tracing } from "#libs/telemetry/index.ts";
 import { ATTRIBUTE, EVENT, providerName, SPAN } from "#libs/telemetry/semconv.ts";
 import type { Attempt } from "./attempt.ts";
+import type { Intake } from "./intake.ts";
 import { classWord, outcomeWord } from "./outcome.ts";
 import type { RequestSummary } from "./summary.ts";
 
@@ -32,12 +33,21 @@ export function spansOf(summary: RequestSummary, tracing: Pick<Tracing, "spanId"
   return spans;
 }
 
+const CHAT = { route: "/v1/chat/completions", operation: "chat" } as const;
+const EMBEDDINGS = { route: "/v1/embeddings", operation: "embeddings" } as const;
+
+/** Words of the GenAI conventions for a kind of call. */
+function wordsOf(intake: Intake): typeof CHAT | typeof EMBEDDINGS {
+  return intake.decide.operation === Operation.EMBEDDINGS ? EMBEDDINGS : CHAT;
+}
+
 function rootSpan(summary: RequestSummary, wall: (ms: number) => number): SpanRecord {
   const { intake, decision, error } = summary;
+  const { route } = wordsOf(intake);
   const attributes: Attributes = {
     [ATTRIBUTE.httpMethod]: "POST",
-    [ATTRIBUTE.httpRoute]: "/v1/chat/completions",
-    [ATTRIBUTE.urlPath]: "/v1/chat/completions",
+    [ATTRIBUTE.httpRoute]: route,
+    [ATTRIBUTE.urlPath]: route,
     [ATTRIBUTE.httpStatus]: summary.status,
     [ATTRIBUTE.requestModel]: intake.decide.model,
     [ATTRIBUTE.requestId]: intake.requestId,
@@ -49,7 +59,7 @@ function rootSpan(summary: RequestSummary, wall: (ms: number) => number): SpanRe
   if (summary.winner !== undefined) attributes[ATTRIBUTE.backend] = summary.winner.backend;
   if (error !== undefined) attributes[ATTRIBUTE.errorType] = error.code;
   return {
-    name: SPAN.root("POST", "/v1/chat/completions"),
+    name: SPAN.root("POST", route),
     spanId: intake.rootSpanId,
     parentSpanId: intake.trace.parentSpanId,
     kind: "server",
@@ -123,8 +133,9 @@ function candidateEvent(candidate: Candidate, atMs: number): SpanEvent {
 
 function attemptSpan(attempt: Attempt, summary: RequestSummary, wall: (ms: number) => number): SpanRecord {
   const { intake, candidate, result, settlement } = attempt;
+  const { operation } = wordsOf(intake);
   const attributes: Attributes = {
-    [ATTRIBUTE.operation]: "chat",
+    [ATTRIBUTE.operation]: operation,
     [ATTRIBUTE.provider]: providerName(candidate.provider),
     [ATTRIBUTE.requestModel]: candidate.upstreamModel || intake.decide.model,
     [ATTRIBUTE.requestStream]: intake.stream,
@@ -155,7 +166,7 @@ function attemptSpan(attempt: Attempt, summary: RequestSummary, wall: (ms: numbe
     attributes[ATTRIBUTE.purpose] = settlement.purpose;
   }
   return {
-    name: SPAN.attempt("chat", candidate.upstreamModel || intake.decide.model),
+    name: SPAN.attempt(operation, candidate.upstreamModel || intake.decide.model),
     spanId: attempt.spanId,
     parentSpanId: intake.rootSpanId,
     kind: "client",

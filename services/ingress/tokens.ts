@@ -132,6 +132,15 @@ export function sizePrompt(chat: ChatRequest, toolBytes: number): PromptSize {
   };
 }
 
+/** Sizes embeddings inputs: texts by their bytes, and tokens that are counted already. */
+export function sizeInputs(texts: readonly string[], tokens: number): PromptSize {
+  const sizer = new Sizer();
+  for (const text of texts) sizer.text(text);
+  const contentClass = sizer.contentClass();
+  const textTokens = Math.ceil(sizer.bytes / BYTES_PER_TOKEN[contentClass]!);
+  return { textTokens, mediaTokens: tokens, bytes: sizer.bytes, contentClass, hasImage: false, hasAudio: false, hasFile: false };
+}
+
 function countCall(sizer: Sizer, call: JsonObject): void {
   const definition = call["function"];
   if (!isObject(definition)) return;

@@ -1,4 +1,4 @@
-import { fitsContext, missingFrom } from "#libs/capability/index.ts";
+import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
 import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "./rules.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -33,10 +33,14 @@ export interface HardNeeds {
   readonly rule: CompiledRule | undefined;
 }
 
+const EMBEDDINGS_BIT = 1 << CAPABILITY_BITS.embeddings;
+
 /** Constraints that hold whatever the load: capability, context, rules. Precomputed masks and arrays, nothing allocated. */
 export function judgeHard(snapshot: PolicySnapshot, index: number, needs: HardNeeds): Out {
   if ((needs.needs & ~snapshot.masks[index]!) !== 0) return OUT.capability;
-  if (!fitsContext(needs.inputTokens, needs.maxOutputTokens, snapshot.contexts[index]!)) return OUT.context;
+  // An embeddings request holds many inputs, each of which has a context of its own.
+  if ((needs.needs & EMBEDDINGS_BIT) === 0 && !fitsContext(needs.inputTokens, needs.maxOutputTokens, snapshot.contexts[index]!))
+    return OUT.context;
   if (needs.rule !== undefined) {
     const verdict = needs.rule.verdicts[index]!;
     if (verdict === RULE_LABEL) return OUT.label;

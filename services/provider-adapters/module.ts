@@ -1,4 +1,4 @@
-import type { AttemptEnd, AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { type AttemptEnd, type AttemptOpen, Dialect } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { EventBus } from "#libs/bus/index.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
@@ -12,7 +12,8 @@ import { Attempt, type AttemptDeps } from "./attempt.ts";
 import { attemptError, type AttemptReason, type ErrorFacts } from "./codec.ts";
 import { Completions } from "./completions.ts";
 import { createMeters } from "./meters.ts";
-import { Registry } from "./registry.ts";
+import { MicroBatches } from "./micro-batch/index.ts";
+import { type BackendEntry, Registry } from "./registry.ts";
 import { createTransport, Sweeper } from "./upstream/index.ts";
 
 /** What the provider adapters need. */
@@ -54,6 +55,9 @@ class ProviderAdapters implements ProviderAdaptersHost {
   readonly #transport = createTransport();
   readonly #sweeper: Sweeper;
   readonly #attemptDeps: AttemptDeps;
+  /** Calls shared by several attempts, which are told by themselves. */
+  readonly #sharedDeps: AttemptDeps;
+  readonly #batches: MicroBatches;
   readonly #running = new Set<Attempt>();
   readonly #listeners: (() => void)[] = [];
   #unsubscribe: () => void = () => {};
@@ -85,8 +89,18 @@ class ProviderAdapters implements ProviderAdaptersHost {
       transport: this.#transport,
       sweeper: this.#sweeper,
       replica: deps.replica,
-      ended: (attempt, end) => this.#ended(attempt, end),
+      ended: (attempt, end) => {
+        this.#left(attempt);
+        this.#ended(attempt.entry, attempt.open, end);
+      },
     };
+    this.#sharedDeps = { ...this.#attemptDeps, ended: (attempt) => this.#left(attempt) };
+    this.#batches = new MicroBatches({
+      clock: deps.clock,
+      replica: deps.replica,
+      start: (entry, open, sink) => this.#begin(this.#sharedDeps, entry, open, sink),
+      ended: (entry, open, end) => this.#ended(entry, open, end),
+    });
     this.module = {
       name: "provider-adapters",
       start: () => this.#start(),
@@ -104,8 +118,17 @@ class ProviderAdapters implements ProviderAdaptersHost {
     if (!entry.codec.accepts(open.dialect)) {
       return this.#refuse(open, sink, "FEATURE_UNSUPPORTED", `${entry.backend.provider} backends cannot answer this kind of request.`, {});
     }
-    if (!entry.limit.tryEnter()) return this.#refuse(open, sink, "UPSTREAM_UNAVAILABLE", "The backend has no room.", { busy: true });
-    const attempt = new Attempt(this.#attemptDeps, open, entry, sink);
+    return (
+      (open.dialect === Dialect.OPENAI_EMBEDDINGS ? this.#batches.take(entry, open, sink) : undefined) ??
+      this.#begin(this.#attemptDeps, entry, open, sink) ??
+      this.#refuse(open, sink, "UPSTREAM_UNAVAILABLE", "The backend has no room.", { busy: true })
+    );
+  }
+
+  /** Calls upstream; undefined = no room. */
+  #begin(deps: AttemptDeps, entry: BackendEntry, open: AttemptOpen, sink: AttemptSink): Attempt | undefined {
+    if (!entry.limit.tryEnter()) return undefined;
+    const attempt = new Attempt(deps, open, entry, sink);
     this.#running.add(attempt);
     attempt.begin();
     return attempt;
@@ -120,7 +143,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
   }
 
   inFlight(): number {
-    return this.#running.size;
+    return this.#running.size + this.#batches.waiting;
   }
 
   onChange(listener: () => void): void {
@@ -137,19 +160,19 @@ class ProviderAdapters implements ProviderAdaptersHost {
     return { ...NO_HANDLE, replica: this.replica };
   }
 
-  #ended(attempt: Attempt, end: AttemptEnd): void {
+  #left(attempt: Attempt): void {
     this.#running.delete(attempt);
     attempt.entry.limit.leave();
-    attempt.entry.meters.ended(end);
-    this.#completions.add(attempt.open, end);
+    if (this.#running.size === 0) this.#idle?.();
+  }
+
+  #ended(entry: BackendEntry, open: AttemptOpen, end: AttemptEnd): void {
+    entry.meters.ended(end);
+    this.#completions.add(open, end);
     if (end.error !== undefined && this.#deps.logger.debugEnabled) {
       const { reason, message, httpStatus, code } = end.error;
-      this.#deps.logger.debug(
-        { attempt: attempt.open.attemptId, backend: attempt.open.backend, reason, message, httpStatus, code },
-        "attempt failed",
-      );
+      this.#deps.logger.debug({ attempt: open.attemptId, backend: open.backend, reason, message, httpStatus, code }, "attempt failed");
     }
-    if (this.#running.size === 0) this.#idle?.();
   }
 
   #load(): void {
@@ -174,6 +197,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
       this.draining = true;
       this.#changed();
     }
+    this.#batches.flush();
     if (this.#running.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = this.#deps.clock.after(graceMs, resolve);

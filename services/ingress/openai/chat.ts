@@ -20,6 +20,8 @@ export interface ChatRequest {
   readonly audioOutput: boolean;
   readonly serviceTier: ServiceTier | undefined;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Whether the caller asked for the same answer every time: temperature 0 or a seed, and no tools. */
+  readonly deterministic: boolean;
   /** `user`, else `safety_identifier`; empty = none. */
   readonly user: string;
 }
@@ -72,13 +74,7 @@ function invalid(param: string, message: string): SignalboxError {
  */
 export function readChat(body: JsonObject): ChatRequest {
   const model = readModel(body);
-  for (const name of DESTINATION_FIELDS) {
-    if (body[name] !== undefined) {
-      throw new SignalboxError("FEATURE_UNSUPPORTED", `'${name}' is not accepted: destinations and credentials come from the gateway's configuration.`, {
-        param: name,
-      }); // prettier-ignore
-    }
-  }
+  refuseDestinations(body);
   for (const [name, least, most, integer] of RANGES) checkNumber(body, name, least, most, integer);
   for (const name of BOOLEANS) checkType(body, name, "boolean");
   for (const name of STRINGS) checkType(body, name, "string");
@@ -89,6 +85,7 @@ export function readChat(body: JsonObject): ChatRequest {
   checkStop(body["stop"] ?? undefined);
   const messages = readMessages(body["messages"]);
   const stream = body["stream"] === true;
+  const tools = readTools(body);
   return {
     model,
     messages,
@@ -97,16 +94,27 @@ export function readChat(body: JsonObject): ChatRequest {
     maxOutputTokens: ((body["max_completion_tokens"] ?? body["max_tokens"]) as number | null | undefined) ?? 0,
     n: (body["n"] as number | null | undefined) ?? 1,
     logprobs: body["logprobs"] === true,
-    tools: readTools(body),
+    tools,
     responseFormat: readFormat(body["response_format"]),
     audioOutput: readModalities(body["modalities"] ?? undefined),
     serviceTier: readTier(body["service_tier"] ?? undefined),
+    deterministic: tools.length === 0 && (body["temperature"] === 0 || typeof body["seed"] === "number"),
     metadata: readMetadata(body["metadata"] ?? undefined),
     user: (body["user"] as string | null | undefined) ?? (body["safety_identifier"] as string | null | undefined) ?? "",
   };
 }
 
-function readModel(body: JsonObject): string {
+/** Refuses what would choose a destination or credential. */
+export function refuseDestinations(body: JsonObject): void {
+  for (const name of DESTINATION_FIELDS) {
+    if (body[name] === undefined) continue;
+    const text = `'${name}' is not accepted: destinations and credentials come from the gateway's configuration.`;
+    throw new SignalboxError("FEATURE_UNSUPPORTED", text, { param: name });
+  }
+}
+
+/** The model asked for. */
+export function readModel(body: JsonObject): string {
   const model = body["model"];
   if (model === undefined || model === null) throw invalid("model", "You must provide a model parameter.");
   if (typeof model !== "string" || model === "") throw invalid("model", "'model' must be a non-empty string.");

@@ -1,0 +1,1 @@
+export { MicroBatches, type MicroBatchDeps } from "./micro-batches.ts";

@@ -10,6 +10,7 @@ import { addChatVerb } from "./verbs/chat.ts";
 import { addCheckVerb } from "./verbs/check.ts";
 import { addConfigVerbs } from "./verbs/config.ts";
 import { addCostVerb } from "./verbs/costs.ts";
+import { addExperimentVerbs } from "./verbs/experiments.ts";
 import { addExplainVerb } from "./verbs/explain.ts";
 import { addKeyVerbs } from "./verbs/keys.ts";
 import { addLaterVerbs } from "./verbs/later.ts";
@@ -56,6 +57,7 @@ export async function runCli(argv: readonly string[], actions: CliActions, io: C
     addLedgerVerbs,
     addLedgerCheckVerbs,
     addBudgetVerbs,
+    addExperimentVerbs,
     addSimVerbs,
     addLaterVerbs,
   ]) {

@@ -7,6 +7,7 @@ import { backendRows } from "./backends.ts";
 import type { AdminCall, AdminHandler } from "./call.ts";
 import type { ConsoleDeps } from "./deps.ts";
 import { sendLedgerEntries } from "./entries.ts";
+import { experimentRoutes } from "./experiments.ts";
 import { explainJson } from "./explain-json.ts";
 import { dryRunRequest } from "./explain-request.ts";
 import { sendBudgets, sendCosts, sendReconciliation, sendVerification } from "./finance.ts";
@@ -40,6 +41,7 @@ export function apiRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
     admin("POST", "/api/ledger/reconcile", (call) => sendReconciliation(need(deps.ledger, "cost-ledger"), call)),
     admin("GET", "/api/costs", (call) => sendCosts(need(deps.ledger, "cost-ledger"), call)),
     admin("GET", "/api/budgets", (call) => sendBudgets(need(deps.ledger, "cost-ledger"), call)),
+    ...experimentRoutes(deps),
     admin("POST", "/api/explain", (call) => explainDryRun(deps, call)),
     admin("GET", "/api/explain/last", (call) => explainStored(deps, call, { case: "last", value: true })),
     admin("GET", "/api/explain/:id", (call) => explainStored(deps, call, { case: "id", value: call.values["id"]! })),

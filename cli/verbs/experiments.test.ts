@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test, type TestContext } from "node:test";
+import type { CliActions } from "../actions.ts";
+import { runCli } from "../index.ts";
+import type { CliIo } from "../io.ts";
+
+const ANSWER = {
+  name: "cheap",
+  revision: 3,
+  state: "rolled_back",
+  model: "chat",
+  arms: [
+    { name: "control", weight: 1, backends: [], requests: 80, cost_nano_usd: "1000000" },
+    { name: "b", weight: 0, backends: ["gpu-b"], requests: 20, cost_nano_usd: "0" },
+  ],
+  history: [{ revision: 3, action: "rollback", at: "2026-01-01T00:00:00.000Z", by: "admin", reason: "errors" }],
+};
+
+interface Called {
+  readonly line: string;
+  readonly body: unknown;
+}
+
+/** Runs verbs against an admin port that answers with one experiment and remembers what it was asked. */
+async function runner(
+  t: TestContext,
+): Promise<{ readonly calls: Called[]; readonly run: (...argv: string[]) => Promise<readonly [number, string, string]> }> {
+  const calls: Called[] = [];
+  const server = createServer((request, response) => {
+    let text = "";
+    request.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    request.on("end", () => {
+      calls.push({ line: `${request.method} ${request.url}`, body: text === "" ? undefined : JSON.parse(text) });
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(ANSWER));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const run = async (...argv: string[]): Promise<readonly [number, string, string]> => {
+    let [out, err] = ["", ""];
+    const io: CliIo = {
+      env: {},
+      outIsTty: false,
+      errIsTty: false,
+      fetch,
+      out: (text: string) => {
+        out += text;
+        return Promise.resolve();
+      },
+      err: (text: string) => {
+        err += text;
+      },
+    };
+    const code = await runCli(["--admin", `http://127.0.0.1:${port}`, ...argv], {} as CliActions, io);
+    return [code, out, err];
+  };
+  return { calls, run };
+}
+
+test("start, ramp, status, rollback and promote say what they mean to the admin port", async (t) => {
+  const { calls, run } = await runner(t);
+  await run("experiments", "start", "cheap", "--model", "chat", "--arm", "b:gpu-b=20%", "--arm", "b:gpu-c=20%", "--arm", "cloud=0.1");
+  await run("experiments", "ramp", "cheap", "b=50%");
+  await run("experiments", "rollback", "cheap", "--reason", "errors");
+  await run("experiments", "promote", "cheap", "b");
+  assert.deepEqual(calls, [
+    {
+      line: "POST /api/experiments",
+      body: {
+        name: "cheap",
+        model: "chat",
+        arms: [
+          { name: "b", weight: 0.2, backends: ["gpu-b", "gpu-c"] },
+          { name: "cloud", weight: 0.1, backends: ["cloud"] },
+        ],
+      },
+    },
+    { line: "POST /api/experiments/cheap/ramp", body: { weights: { b: 0.5 } } },
+    { line: "POST /api/experiments/cheap/rollback", body: { reason: "errors" } },
+    { line: "POST /api/experiments/cheap/promote", body: { arm: "b" } },
+  ]);
+  const [code, out] = await run("experiments", "status", "cheap", "-o", "json");
+  assert.equal(code, 0);
+  assert.deepEqual(JSON.parse(out), ANSWER);
+  const [, shown] = await run("experiments", "status", "cheap");
+  assert.match(shown, /^cheap on chat: rolled_back, revision 3, rollback by admin at 2026-01-01T00:00:00Z: errors\n/);
+  assert.match(shown, /b +0\.0% +gpu-b +20/);
+});
+
+test("a weight that is none is a usage error and reaches nobody", async (t) => {
+  const { calls, run } = await runner(t);
+  for (const arm of ["b=120%", "b", "=10%", "b=x"]) {
+    const [code] = await run("experiments", "start", "cheap", "--model", "chat", "--arm", arm);
+    assert.equal(code, 2, arm);
+  }
+  assert.deepEqual(calls, []);
+});

@@ -198,7 +198,7 @@ interface Ending {
   readonly context: ProcessContext;
   readonly parts: readonly ServiceModule[];
   readonly console: ConsoleHost;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** Drains from the clients inwards, then lets go of everything; a part that fails to stop does not keep the others. */

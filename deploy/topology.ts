@@ -55,7 +55,7 @@ export function createTopology(context: ProcessContext, near: NearHosts): Topolo
     health: once(() => near.health ?? far(createHealthClient({ ...base, addresses: addressesOf("health-monitor") }))),
     explain: once(() => near.policy ?? far(createExplainClient({ ...base, addresses: addressesOf("policy-engine") }))),
     close: async () => {
-      await Promise.all(closers.map((close) => close()));
+      for (const close of closers) await close();
     },
   };
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { runCli, type CliActions, type CliIo } from "#cli/index.ts";
 import { startGateway, type Gateway, type TopologyName } from "../support/gateway.ts";
-import { sendLoad } from "../support/load.ts";
+import { sendLoad, type ClientLine } from "../support/load.ts";
 import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 const REQUESTS = 200;
@@ -15,6 +15,7 @@ const NO_ACTIONS = {} as CliActions;
 export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) => Promise<void>): void {
   let gateway: Gateway;
   let simulation: Simulation;
+  let lines: readonly ClientLine[] = [];
 
   const cli = async (...argv: readonly string[]): Promise<{ code: number; out: string }> => {
     let out = "";
@@ -44,7 +45,7 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
       },
     });
     simulation.simulator.fault("fin-a", "error", { p: 0.1 });
-    await sendLoad({ api: gateway.api, count: REQUESTS, concurrency: 8, model: "chat" });
+    lines = await sendLoad({ api: gateway.api, count: REQUESTS, concurrency: 8, model: "chat" });
     await gateway.entriesAtLeast(simulation.simulator.invoice().length);
   });
 
@@ -75,6 +76,18 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
       ],
     );
     assert.match(differences.find(({ kind }) => kind === "amount")!.detail, /output tokens \d+ invoiced, \d+ booked/);
+  });
+
+  test(`${topology}: what each caller was told of its cost is what its entries come to`, async () => {
+    const byRequest = new Map<string, bigint>();
+    for (const entry of await gateway.entries())
+      byRequest.set(entry.request_id, (byRequest.get(entry.request_id) ?? 0n) + BigInt(entry.cost_nano_usd));
+    const told = lines.filter(({ ending }) => ending === "complete");
+    assert.ok(told.some(({ stream }) => stream) && told.some(({ stream }) => !stream));
+    for (const { requestId, costUsd } of told) {
+      const [whole, fraction = ""] = costUsd.split(".");
+      assert.equal(BigInt(whole! + fraction.padEnd(9, "0")), byRequest.get(requestId) ?? 0n, requestId);
+    }
   });
 
   test(`${topology}: sums by any dimension are the total, FOCUS adds up to it`, async () => {

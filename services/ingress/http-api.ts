@@ -17,6 +17,7 @@ import type { Arrival, Pipeline } from "./pipeline.ts";
 import type { RequestLog } from "./request-log.ts";
 import type { RequestMetrics } from "./request-metrics.ts";
 import { type RequestOptions, readOptions } from "./request-options.ts";
+import type { SingleFlight } from "./single-flight.ts";
 
 /** What {@link HttpApi} needs. */
 export interface HttpApiDeps {
@@ -27,6 +28,7 @@ export interface HttpApiDeps {
   readonly dispatcher: Dispatcher;
   readonly admission: Admission;
   readonly idempotency: IdempotencyStore;
+  readonly singleFlight: SingleFlight;
   readonly memory: BodyMemory;
   readonly metrics: RequestMetrics;
   readonly log: RequestLog;
@@ -167,14 +169,30 @@ export class HttpApi {
       }
       lead = admission.reply;
     }
+    const boarded =
+      intake.shareable && lead === undefined ? this.#deps.singleFlight.board(caller, options, body, reply, arrival.requestId) : undefined;
+    if (boarded !== undefined) {
+      reply.whenDrained(() => boarded.passenger.drained());
+      response.once("close", () => boarded.passenger.leave());
+      if (!boarded.lead) return;
+    }
     const withdraw = admission.admit(intake, (error) => {
       for (const [name, value] of admission.headers(caller.tenant)) response.setHeader(name, value);
+      if (error === undefined && boarded !== undefined) {
+        boarded.flight.carrier = dispatcher.dispatch(intake, boarded.flight);
+        if (response.closed || response.socket?.destroyed === true) boarded.passenger.leave();
+        return;
+      }
       if (error === undefined) return this.#watch(response, reply, dispatcher.dispatch(intake, lead ?? reply), lead);
       this.#deps.metrics.refused(error.httpStatus);
       this.#deps.log.refused(arrival.requestId, "POST", visit.path, error);
-      (lead ?? reply).fail(error, refusedFacts(intake));
+      (boarded?.flight ?? lead ?? reply).fail(error, refusedFacts(intake));
     });
     if (withdraw === undefined) return;
+    if (boarded !== undefined) {
+      boarded.flight.carrier = { drained: () => {}, cancel: withdraw };
+      return;
+    }
     // It waits for its budget, and its client may leave meanwhile.
     response.once("close", () => {
       if (lead !== undefined && !lead.readerGone()) return;

@@ -46,6 +46,15 @@ export const IDEMPOTENCY_KEYS_MAX = 100_000;
 /** Requests that wait for one running answer of the same idempotency key. */
 export const IDEMPOTENCY_FOLLOWERS_MAX = 256;
 
+/** Answers shared at once by identical requests; further requests go alone. */
+export const FLIGHTS_MAX = 10_000;
+
+/** Requests that share one answer. */
+export const FLIGHT_PASSENGERS_MAX = 256;
+
+/** Of a shared answer kept for those who come late or read slowly, bytes: 1 MiB holds some 5,000 streamed tokens. */
+export const FLIGHT_BUFFER_MAX_BYTES = 1024 * 1024;
+
 /** Bodies held in memory by all requests together, bytes: beyond it new ones are refused as a full queue. */
 export const BODIES_TOTAL_MAX_BYTES = 512 * 1024 * 1024;
 

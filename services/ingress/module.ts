@@ -25,6 +25,7 @@ import { Prices } from "./prices.ts";
 import { RequestRecorder } from "./recorder.ts";
 import { RequestLog } from "./request-log.ts";
 import { RequestMetrics } from "./request-metrics.ts";
+import { SingleFlight } from "./single-flight.ts";
 import { TokenFactors } from "./tokens.ts";
 import { withinMs } from "./within.ts";
 
@@ -97,7 +98,20 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const life: Life = { draining: false, closing: false };
   const isClosing = (): boolean => life.closing;
   const idempotency = new IdempotencyStore(clock);
-  const api = new HttpApi({ config, clock, logger, pipeline, dispatcher, admission, idempotency, memory, metrics, log, isClosing });
+  const api = new HttpApi({
+    config,
+    clock,
+    logger,
+    pipeline,
+    dispatcher,
+    admission,
+    idempotency,
+    singleFlight: new SingleFlight(),
+    memory,
+    metrics,
+    log,
+    isClosing,
+  });
   const server = new HttpServer(config.current.server.api, clock, nextId, (request, response, continues) =>
     api.handle(request, response, continues),
   );

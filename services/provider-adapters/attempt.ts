@@ -314,7 +314,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
       headersMs: this.#headersMs,
       contentSeen: this.#contentSeen,
       dispatched: this.#sent,
-      warnings: this.#request?.warnings ?? [],
+      warnings: joined(this.#request?.warnings ?? [], facts.warnings ?? []),
       rateLimit: this.#rateLimit,
     });
     if (this.#call?.open === true) this.#lingerUntilMs = this.#deps.clock.monotonicMs() + LINGER_MS;
@@ -327,4 +327,9 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
     this.#deps.ended(this, end);
     this.#sink.end(end);
   }
+}
+
+/** Both lists; no new one where there is nothing to add, which is nearly always. */
+function joined(first: readonly string[], second: readonly string[]): readonly string[] {
+  return second.length === 0 ? first : [...first, ...second];
 }

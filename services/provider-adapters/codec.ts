@@ -55,6 +55,8 @@ export interface AnswerFacts {
   readonly contentBytes: number;
   /** Events with content delivered: about one token each. For a body: 0. */
   readonly contentEvents: number;
+  /** What of the answer has no place in the client's dialect, "name: what"; absent = nothing. */
+  readonly warnings?: readonly string[];
 }
 
 /** How a decoded stream ended. Exactly one of `ok` and `error`. */

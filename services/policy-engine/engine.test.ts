@@ -116,7 +116,9 @@ function violation(name: string, asked: DecideRequest, snapshot: PolicySnapshot,
   for (const [capability, bit] of Object.entries(CAPABILITY_BITS)) {
     if ((required & (1 << bit)) !== 0 && !facts.capabilities.has(capability as CapabilityName)) return capability;
   }
-  if (Math.ceil(asked.inputTokens * 1.1) + Math.max(1, asked.maxOutputTokens) > facts.contextTokens) return "context";
+  // Embeddings hold many inputs, each with a context of its own.
+  const hasOneContext = (required & (1 << CAPABILITY_BITS.embeddings)) === 0;
+  if (hasOneContext && Math.ceil(asked.inputTokens * 1.1) + Math.max(1, asked.maxOutputTokens) > facts.contextTokens) return "context";
   if (asked.tags["region"] === "eu" && facts.labels.get("residency") !== "eu") return "residency";
   if (asked.tags["region"] !== "eu" && asked.inputTokens > 3_000 && (name === "b0" || name === "b1")) return "rule";
   if (asked.exclude.includes(name)) return "tried";

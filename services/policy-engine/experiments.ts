@@ -66,13 +66,9 @@ export class ExperimentTable {
     this.models = replaced;
   }
 
-  get size(): number {
-    return this.#byName.size;
-  }
-
-  /** In force, by name. */
-  all(): Iterable<CompiledExperiment> {
-    return this.#byName.values();
+  /** Names of what is in force. */
+  get names(): ReadonlySet<string> {
+    return new Set(this.#byName.keys());
   }
 
   get(name: string): CompiledExperiment | undefined {

@@ -1,4 +1,4 @@
-import type { AttemptReport, DecideRequest, Decision, PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { AttemptEnded, AttemptReport, DecideRequest, Decision, PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { HealthSnapshot } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
@@ -8,6 +8,7 @@ import { EMPTY_PRICE_INDEX, type PriceIndex } from "#libs/money/index.ts";
 import type { BreakerTransition } from "#libs/resilience/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { Engine, type Evidence, type Verdict } from "./engine.ts";
+import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
 import { buildFallback } from "./fallback.ts";
 import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
 import { type Holding, Holdings } from "./holdings.ts";
@@ -35,6 +36,8 @@ export interface LiveEngineDeps {
   readonly metrics: Metrics;
   readonly engineId: string;
   readonly records: DecisionRecords;
+  /** A guard found that an arm must go. */
+  readonly onBreach?: (breach: Breach) => void;
 }
 
 /** Whose requests these are; what one holds is released together. */
@@ -54,6 +57,8 @@ export class LiveEngine {
   readonly #engine: Engine;
   readonly #holdings: Holdings;
   readonly #metrics: EngineMetrics;
+  /** What was seen of the arms of experiments. */
+  readonly experiments: ExperimentWatch;
   readonly #deliver = new WeakMap<Waiter, { readonly holder: Holder; readonly settle: (decision: Decision) => void }>();
   #snapshot: PolicySnapshot;
   #control: ControlState | undefined;
@@ -66,6 +71,7 @@ export class LiveEngine {
     this.#snapshot = compileSnapshot(deps.config, undefined, EMPTY_PRICE_INDEX);
     this.state = new EngineState(this.#snapshot, nowMs);
     this.#engine = new Engine(deps.engineId);
+    this.experiments = new ExperimentWatch((breach) => deps.onBreach?.(breach));
     this.scheduler = new Scheduler(deps.config);
     this.#holdings = new Holdings(this.#snapshot, this.state, deps.random, {
       onRelease: () => this.pump(),
@@ -127,6 +133,7 @@ export class LiveEngine {
     const nowMs = this.#monoMs();
     const holding = holder.holdings.get(report.decisionId);
     this.#holdings.report(holding, report, nowMs);
+    if (holding !== undefined && report.event.case === "ended") this.#observe(holding, report, report.event.value, nowMs);
     if (report.event.case === "requestDone") holder.holdings.delete(report.decisionId);
     if (holding !== undefined && report.event.case === "ended" && report.event.value.responseId !== "") {
       this.#deps.records.link(holding.evidence, report.event.value.responseId);
@@ -202,10 +209,20 @@ export class LiveEngine {
     return this.#fallback;
   }
 
+  /** The attempt counts for the arm that its backend was chosen for. */
+  #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded, nowMs: number): void {
+    const { decision } = holding.evidence;
+    if (decision.experiment === "" || decision.result.case !== "allow") return;
+    if (!decision.result.value.candidates.some(({ backend }) => backend === report.backend)) return;
+    const compiled = this.#snapshot.experiments.get(decision.experiment);
+    if (compiled !== undefined) this.experiments.ended(compiled.experiment, decision.arm, ended, nowMs);
+  }
+
   #swap(snapshot: PolicySnapshot): void {
     this.#snapshot = snapshot;
     this.state.rebind(snapshot, this.#monoMs());
     this.#holdings.rebind(snapshot);
+    this.experiments.keep(snapshot.experiments.names);
     this.#fallbackStale = true;
     this.pump();
   }

@@ -1,9 +1,12 @@
+import { create } from "@bufbuild/protobuf";
+import { RollbackExperimentRequestSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { EventBus } from "#libs/bus/bus.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import type { ControlPeer, LedgerPeer, PolicyHost } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import type { Breach } from "./experiment-watch.ts";
 import { LiveEngine } from "./live-engine.ts";
 import { Feeds } from "./feeds.ts";
 import { LoadExchange } from "./load-exchange.ts";
@@ -42,7 +45,12 @@ export type PolicyEngineHost = PolicyHost & { readonly module: ServiceModule };
 /** Builds the policy engine. Throws SignalboxError REQUEST_MALFORMED when a rule of the configuration does not compile. */
 export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
   const records = deps.records ?? new MemoryRecords();
-  const engine = new LiveEngine({ ...deps, config: deps.config.current, records });
+  const engine: LiveEngine = new LiveEngine({
+    ...deps,
+    config: deps.config.current,
+    records,
+    onBreach: (breach) => void stopArm(deps, engine, breach),
+  });
   const loads = new LoadExchange(deps.engineId, deps.clock.now(), engine.state);
   const feeds = new Feeds(deps, engine, loads);
   const sessions = new Set<Session>();
@@ -109,6 +117,20 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
       }
     },
   };
+}
+
+/** Rolls an experiment back where its guards may; a change that fails is tried again at the next breach. */
+async function stopArm({ control, engineId, logger }: PolicyEngineDeps, engine: LiveEngine, { experiment, reason }: Breach): Promise<void> {
+  const { name, revision, guards } = experiment;
+  logger.warn({ experiment: name, revision, reason, action: guards.action }, "guard breached");
+  if (guards.action !== "rollback") return;
+  try {
+    const ifRevision = BigInt(revision);
+    await control.rollbackExperiment(create(RollbackExperimentRequestSchema, { name, by: `guard@${engineId}`, reason, ifRevision }));
+  } catch (cause) {
+    logger.error({ experiment: name, err: cause }, "not rolled back");
+    engine.experiments.tellAgain(name);
+  }
 }
 
 function onTick(engine: LiveEngine, sessions: ReadonlySet<Session>): void {

@@ -213,7 +213,7 @@ class FarAttempt implements AttemptHandle {
     this.end(
       create(AttemptEndSchema, {
         outcome: outcomeWhenLost(this.#cancelled),
-        error: { reason: "UPSTREAM_UNAVAILABLE", message: "the provider adapter was lost" },
+        error: { reason: "UPSTREAM_UNAVAILABLE", message: "the provider adapter was lost", code: ADAPTER_LOST },
         contentSeen: this.#contentSeen,
         contentBytes: this.#contentBytes,
         contentEvents: this.#contentEvents,
@@ -222,6 +222,9 @@ class FarAttempt implements AttemptHandle {
     );
   }
 }
+
+/** Error code of an attempt whose adapter died: nobody knows what the provider did, so money may be owed. */
+const ADAPTER_LOST = "adapter_lost";
 
 function outcomeWhenLost(cancelled: CancelReason | undefined): Outcome {
   if (cancelled === "canceled") return Outcome.CANCELED;

@@ -114,7 +114,9 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       {
         name: "ledger-store",
         status: () =>
-          store.up ? { state: "ok" } : { state: "degraded", detail: `${store.kind} does not answer; records wait in the outboxes` },
+          store.up
+            ? { state: "ok", detail: `${store.kind}, append-only by ${store.appendOnly}` }
+            : { state: "degraded", detail: `${store.kind} does not answer; records wait in the outboxes` },
       },
       {
         name: "price-book",

@@ -31,6 +31,19 @@ test("what the provider stated is booked as it is, and marked only when it contr
   ]);
 });
 
+test("an attempt whose adapter died may have been billed: it is booked as an estimate, never as free", () => {
+  const lost = end(Outcome.FAILED, {
+    dispatched: true,
+    error: create(AttemptErrorSchema, { reason: "UPSTREAM_UNAVAILABLE", code: "adapter_lost" }),
+  });
+  assert.deepEqual(booked(lost), [PROMPT, 200, true]);
+  assert.equal(bookedUsage(lost, PROMPT, 50).usage.outputTokens, 50);
+  assert.deepEqual(
+    booked(end(Outcome.FAILED, { dispatched: true, error: create(AttemptErrorSchema, { reason: "UPSTREAM_UNAVAILABLE" }) })),
+    [0, 0, false],
+  );
+});
+
 test("an answer cut short is booked with the counted output and the estimated prompt", () => {
   const counted = create(UsageSchema, { outputTokens: 7 });
   assert.deepEqual(booked(end(Outcome.CANCELED, { usage: counted, contentSeen: true })), [PROMPT, 7, true]);

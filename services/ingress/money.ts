@@ -68,18 +68,26 @@ export function wasDispatched(end: AttemptEnd): boolean {
   return end.dispatched || end.outcome === Outcome.OK || end.contentSeen || (end.error?.httpStatus ?? 0) > 0;
 }
 
+/** Error code of an attempt whose adapter died (libs/rpc): what the provider did is unknown. */
+const ADAPTER_LOST = "adapter_lost";
+
+/** Output tokens such an attempt is booked with: an answer of usual length, which the provider may well have given. */
+const LOST_OUTPUT_TOKENS = 200;
+
 /**
  * Tokens to book for an ended attempt: what the provider stated; else, wherever it must have worked (an answer, content, a
  * beginning, a call cut from our side), the adapter's count of the output and our estimate of the prompt. A refusal or a
  * silence costs nothing.
  */
-export function bookedUsage(end: AttemptEnd, inputTokens: number): { usage: Usage; estimated: boolean } {
+export function bookedUsage(end: AttemptEnd, inputTokens: number, maxOutputTokens = 0): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
   const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
-  const worked = end.contentSeen || isAnswering || end.outcome !== Outcome.FAILED;
+  const isLost = end.error?.code === ADAPTER_LOST;
+  const worked = end.contentSeen || isAnswering || isLost || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
-  const counted = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  const seen = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  const counted = isLost ? Math.max(seen, Math.min(maxOutputTokens || LOST_OUTPUT_TOKENS, LOST_OUTPUT_TOKENS)) : seen;
   if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
   const prompt = stated.inputTokens + stated.cacheReadTokens + stated.cacheWriteTokens + stated.cacheWrite1hTokens;
   return {
@@ -124,7 +132,15 @@ export class Money {
     const { intake, candidate } = identity;
     const output = intake.decide.operation === Operation.EMBEDDINGS ? 0 : this.#mostOutput(intake, candidate);
     const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
-    this.#outbox.append({ ...recordOf(identity, RecordKind.INTENT), reservedNanoUsd: reserved, priceVersion: this.#prices.index.version });
+    // What the policy engine expects, so that an attempt whose end nobody sees is booked close to what it cost.
+    const expected = candidate.costNanoUsd < reserved ? candidate.costNanoUsd : reserved;
+    this.#outbox.append({
+      ...recordOf(identity, RecordKind.INTENT),
+      reservedNanoUsd: reserved,
+      costNanoUsd: expected,
+      usage: usageOfTokens(intake.decide.inputTokens, 0),
+      priceVersion: this.#prices.index.version,
+    });
   }
 
   #mostOutput(intake: Intake, candidate: Candidate): number {
@@ -143,7 +159,7 @@ export class Money {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };
     }
-    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens);
+    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens, identity.intake.decide.maxOutputTokens);
     const backend = identity.candidate.backend;
     const free = usage === NO_USAGE;
     const cost = costOf(this.#prices.index, backend, usage, identity.startedAtMs, gpuSeconds);

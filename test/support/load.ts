@@ -29,8 +29,8 @@ export interface LoadOptions {
   /** Whether the client leaves after the first content. */
   readonly aborts?: (index: number) => boolean;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Called after each answer. */
-  readonly onAnswer?: (line: ClientLine, done: number) => void;
+  /** Called after each answer; what it returns is waited for before the same client sends its next request. */
+  readonly onAnswer?: (line: ClientLine, done: number) => void | Promise<void>;
 }
 
 /** Sends requests at a fixed concurrency and returns what the client saw of each. */
@@ -42,7 +42,7 @@ export async function sendLoad(options: LoadOptions): Promise<ClientLine[]> {
     for (let index = next++; index < options.count; index = next++) {
       const line = await sendOne(pool, options, index);
       lines.push(line);
-      options.onAnswer?.(line, lines.length);
+      await options.onAnswer?.(line, lines.length);
     }
   };
   await Promise.all(Array.from({ length: options.concurrency }, worker));

@@ -2,6 +2,7 @@ import type { ServiceModule } from "#libs/lifecycle/index.ts";
 import type { RpcService } from "#libs/rpc/index.ts";
 import { controlRpc, createCostLedger, ledgerRpc } from "#services/cost-ledger/index.ts";
 import { createHealthMonitor, createHttpProbe, healthRpc } from "#services/health-monitor/index.ts";
+import { watchLoopLag } from "#libs/clock/index.ts";
 import { createIngress, inferenceRpc } from "#services/ingress/index.ts";
 import { createPolicyEngine, policyRpc } from "#services/policy-engine/index.ts";
 import { adapterRpc, createProviderAdapters } from "#services/provider-adapters/index.ts";
@@ -73,6 +74,7 @@ function loadIngress(context: ProcessContext, topology: Topology, near: NearHost
     ledger: topology.ledger(),
     outbox,
     stateStore: stateFile(context.dataDir, "control-state.bin"),
+    loopLag: watchLoopLag(context.clock),
     ingressId: context.instance,
   });
   near.ingress = host;

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Clock } from "#libs/clock/index.ts";
+import { RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Clock, LoopLag } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
@@ -13,6 +14,7 @@ import { HttpReply } from "./http-reply.ts";
 import type { HttpServer } from "./http-server.ts";
 import type { IdempotencyStore, LeadReply } from "./idempotency.ts";
 import { modelBody, modelListBody } from "./openai/models.ts";
+import { LAG_RETRY_MS, LAG_SHED_BATCH_MS, LAG_SHED_MS } from "./limits.ts";
 import type { Arrival, Pipeline } from "./pipeline.ts";
 import type { RequestLog } from "./request-log.ts";
 import type { RequestMetrics } from "./request-metrics.ts";
@@ -29,6 +31,7 @@ export interface HttpApiDeps {
   readonly admission: Admission;
   readonly idempotency: IdempotencyStore;
   readonly singleFlight: SingleFlight;
+  readonly loopLag: LoopLag;
   readonly memory: BodyMemory;
   readonly metrics: RequestMetrics;
   readonly log: RequestLog;
@@ -132,6 +135,7 @@ export class HttpApi {
     refuseForeignOrigin(headers.origin, config.current.auth.mode);
     const caller = pipeline.authenticate(headers);
     const options = readOptions(headers);
+    refuseWhenLate(this.#deps.loopLag.lagMs, options);
     const encoding = headers["content-encoding"];
     if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new SignalboxError("ENCODING_UNSUPPORTED", "Request bodies must not be compressed.", { param: "content-encoding" });
@@ -259,4 +263,10 @@ function refuseForeignOrigin(origin: string | undefined, mode: "open" | "keys"):
   throw new SignalboxError("POLICY_DENIED", "In open mode, web pages of other origins may not call this API.", {
     code: "origin_not_allowed",
   });
+}
+
+/** A loop that is late cannot serve what it has: new requests are refused at once, batch ones first. */
+function refuseWhenLate(lagMs: number, options: RequestOptions): void {
+  if (lagMs < (options.requestClass === RequestClass.BATCH ? LAG_SHED_BATCH_MS : LAG_SHED_MS)) return;
+  throw new SignalboxError("QUEUE_FULL", "The gateway is overloaded at the moment.", { retryAfterMs: LAG_RETRY_MS });
 }

@@ -46,6 +46,15 @@ export const IDEMPOTENCY_KEYS_MAX = 100_000;
 /** Requests that wait for one running answer of the same idempotency key. */
 export const IDEMPOTENCY_FOLLOWERS_MAX = 256;
 
+/** Mean lateness of the event loop from which requests are refused, ms: above it every stream stutters, and more load only adds to it. */
+export const LAG_SHED_MS = 250;
+
+/** The same for requests of the batch class, ms: nobody waits for those. */
+export const LAG_SHED_BATCH_MS = 100;
+
+/** When a request refused for that may come again, ms: the lag is measured over a second. */
+export const LAG_RETRY_MS = 1_000;
+
 /** Answers shared at once by identical requests; further requests go alone. */
 export const FLIGHTS_MAX = 10_000;
 

@@ -1,5 +1,5 @@
 import type { EventBus } from "#libs/bus/bus.ts";
-import { type Clock, createUuidV7, type Random } from "#libs/clock/index.ts";
+import { type Clock, createUuidV7, type LoopLag, noLag, type Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import type { AdapterPeer, ControlPeer, LedgerPeer, PolicyPeer } from "#libs/peers/index.ts";
@@ -44,6 +44,8 @@ export interface IngressDeps {
   readonly ledger: LedgerPeer;
   readonly outbox: OutboxPort;
   readonly stateStore?: StateStore;
+  /** How late this process's event loop is; absent = never. */
+  readonly loopLag?: LoopLag;
   /** Names this process; for logs. */
   readonly ingressId: string;
 }
@@ -107,6 +109,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     admission,
     idempotency,
     singleFlight: new SingleFlight(),
+    loopLag: deps.loopLag ?? noLag,
     memory,
     metrics,
     log,

@@ -5,7 +5,18 @@ import { connect, type Socket } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { ATTEMPT_WINDOW_BYTES } from "#libs/peers/index.ts";
-import { allow, answerBody, candidate, chatBody, FakePolicy, postChat, startIngress, testConfig, type TestIngress } from "./testing.ts";
+import {
+  allow,
+  answerBody,
+  candidate,
+  chatBody,
+  deny,
+  FakePolicy,
+  postChat,
+  startIngress,
+  testConfig,
+  type TestIngress,
+} from "./testing.ts";
 
 let ingress: TestIngress;
 before(async () => {
@@ -251,4 +262,50 @@ test("one forged x-request-id never merges attempts", async () => {
   ingress.adapters.answers("alpha", ["x"]);
   for (let round = 0; round < 20; round++) await (await postChat(ingress, chatBody(), { headers: { "x-request-id": "forged" } })).text();
   assert.equal(new Set(ingress.outbox.records.map((record) => record.attemptId)).size, 20);
+});
+
+test("while the event loop is late new requests are refused at once, batch ones first, and what runs goes on", async () => {
+  const loopLag = { lagMs: 0 };
+  const late = await startIngress({ loopLag });
+  try {
+    const running = postChat(late, chatBody({ stream: true }));
+    const attempt = await late.adapters.at(0);
+    attempt.delta("a");
+    const response = await running;
+    const batch = { headers: { "x-signalbox-priority": "batch" } };
+    loopLag.lagMs = 150;
+    assert.equal((await postChat(late, chatBody(), batch)).status, 429);
+    loopLag.lagMs = 400;
+    const refused = await postChat(late, chatBody());
+    assert.deepEqual([refused.status, refused.headers.get("retry-after")], [429, "1"]);
+    assert.equal(((await refused.json()) as { error: { code: string } }).error.code, "queue_full");
+    attempt.ok();
+    assert.ok((await response.text()).endsWith("data: [DONE]\n\n"));
+    loopLag.lagMs = 0;
+    late.adapters.answers("alpha", ["b"]);
+    assert.equal((await postChat(late, chatBody(), batch)).status, 200);
+  } finally {
+    await late.stop();
+  }
+});
+
+test("a stream that waits for its decision hears comments, and a denial then is an event", async () => {
+  const clock = new FakeClock();
+  const waiting = await startIngress({ clock });
+  try {
+    let decide: (decision: ReturnType<typeof allow>) => void = () => {};
+    waiting.policy.answer = () => new Promise((resolve) => (decide = resolve));
+    const asked = once(waiting.policy.events, "decide");
+    const pending = postChat(waiting, chatBody({ stream: true }));
+    await asked;
+    clock.advance(16_000);
+    const response = await pending;
+    assert.deepEqual([response.status, response.headers.get("x-signalbox-backend")], [200, null]);
+    decide(deny("QUEUE_FULL", "waited too long"));
+    const text = await response.text();
+    assert.ok(text.startsWith(": keep-alive\n\n"), text);
+    assert.ok(text.includes("queue_full") && !text.includes("[DONE]"), text);
+  } finally {
+    await waiting.stop();
+  }
 });

@@ -1,5 +1,5 @@
 import { createMemoryBus } from "#libs/bus/index.ts";
-import { type Clock, systemClock } from "#libs/clock/index.ts";
+import { type Clock, type LoopLag, systemClock } from "#libs/clock/index.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { type Config, createConfigSource, defaultBackend, defaultConfig } from "#libs/config/index.ts";
 import type { ControlPeer, LedgerPeer } from "#libs/peers/index.ts";
@@ -55,7 +55,9 @@ export interface TestIngress {
 }
 
 /** Starts an ingress on a free loopback port behind fakes of everything else. */
-export async function startIngress(options: { config?: Config; clock?: Clock; control?: FakeControl } = {}): Promise<TestIngress> {
+export async function startIngress(
+  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag } = {},
+): Promise<TestIngress> {
   const clock = options.clock ?? systemClock;
   const log = new KeptLog();
   const bus = createMemoryBus({ clock, logger: log });
@@ -78,6 +80,7 @@ export async function startIngress(options: { config?: Config; clock?: Clock; co
     control: control as unknown as ControlPeer,
     ledger: { priceBook: () => Promise.resolve(testPriceBook()) } as unknown as LedgerPeer,
     outbox,
+    ...(options.loopLag ? { loopLag: options.loopLag } : {}),
     ingressId: "test",
   });
   await host.module.start();

@@ -21,7 +21,7 @@ export const CLOUDS = {
 } as const satisfies Record<string, CloudProfile>;
 
 /** A standard normal number by Box and Muller's method. */
-export function normal(random: Random): number {
+function normal(random: Random): number {
   return Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next());
 }
 

@@ -57,7 +57,7 @@ export async function measure(
 }
 
 /** Means of one figure by slice: seeds of one slice are not independent, so they count as one value. */
-export function bySlice(samples: readonly Sample[], figure: (sample: Sample) => number): number[] {
+function bySlice(samples: readonly Sample[], figure: (sample: Sample) => number): number[] {
   const sums = new Map<number, { sum: number; count: number }>();
   for (const sample of samples) {
     const entry = sums.get(sample.slice) ?? { sum: 0, count: 0 };
@@ -82,7 +82,7 @@ export function aheadBy(a: readonly Sample[], b: readonly Sample[]): Interval {
 }
 
 /** Steps of the search for a rate: the interval shrinks to a hundredth. */
-export const SEARCH_STEPS = 7;
+const SEARCH_STEPS = 7;
 
 /** Cases that the search for a rate looks at: one seed each. */
 export function searchRuns(effort: Effort): number {

@@ -11,7 +11,7 @@ import type { Testbed } from "./testbed.ts";
 import { virtualBus } from "./virtual-bus.ts";
 
 /** Makes a router over a fresh pool; `seed` is all its chance. */
-export type RouterFactory = (bed: Testbed, policy: PolicyOptions, seed: number) => Router | Promise<Router>;
+type RouterFactory = (bed: Testbed, policy: PolicyOptions, seed: number) => Router | Promise<Router>;
 
 /** Group of a router in tables. */
 export type RouterKind = "signalbox" | "baseline" | "oracle" | "ablation";
@@ -46,7 +46,7 @@ const USUAL_CONTEXT = 1_200;
 const PACE_MS = 45;
 
 /** Sequences each backend decodes at 45 ms per token with usual contexts: what an operator who measured the hardware would configure as weights. */
-export function capacitiesOf(view: PoolView): number[] {
+function capacitiesOf(view: PoolView): number[] {
   return view.backends.map(({ server }) => {
     if (!(server instanceof SimulatedEngine)) return 1;
     const { baseMs, decodeMs, kvMs } = server.profile;

@@ -7,8 +7,10 @@ export interface PolicyOptions {
   readonly tpotSloMs: number;
   /** Whether the engines' gauges are scraped; without, only the router's own accounting is left. */
   readonly metrics?: boolean;
-  /** Whether limits adapt; fixed = 256 everywhere, so nothing ever waits at the gateway. */
+  /** Whether limits adapt; fixed = as many as the engines run at once, or `concurrency`. */
   readonly limits?: "adaptive" | "fixed";
+  /** Most requests a machine is given at once. */
+  readonly concurrency?: number;
   /** Whether scrapes get no answer at a virtual time, ms. */
   readonly scrapesFail?: (atMs: number) => boolean;
   /** Whether requests carry prefix hashes. */
@@ -51,6 +53,6 @@ function backendLine({ name, server, rentUsd }: PoolBackend, options: PolicyOpti
     return `  ${name}: { provider: openai-compatible, ${place}, price: { per_million: { input: $${inputUsd}, output: $${outputUsd} } } }`;
   }
   const gauges = metrics ? `, metrics: { url: "http://${name}:8000/metrics" }` : "";
-  const { maxSequences } = server.profile;
-  return `  ${name}: { provider: vllm, ${place}, price: { per_hour: $${rentUsd} }, concurrency: { mode: ${limits}, min: 1, max: ${maxSequences} }, engine_priority: ${enginePriority}${gauges} }`;
+  const most = options.concurrency ?? server.profile.maxSequences;
+  return `  ${name}: { provider: vllm, ${place}, price: { per_hour: $${rentUsd} }, concurrency: { mode: ${limits}, min: 1, max: ${most} }, engine_priority: ${enginePriority}${gauges} }`;
 }

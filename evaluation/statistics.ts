@@ -23,10 +23,3 @@ export function intervalOf(values: readonly number[]): Interval {
 export function pairedDifference(a: readonly number[], b: readonly number[]): Interval {
   return intervalOf(a.map((value, at) => value - b[at]!));
 }
-
-/** Jain's fairness index: 1 = all equal, 1/n = one has everything. */
-export function jainIndex(values: readonly number[]): number {
-  const sum = values.reduce((total, value) => total + value, 0);
-  const squares = values.reduce((total, value) => total + value * value, 0);
-  return squares === 0 ? 1 : (sum * sum) / (values.length * squares);
-}

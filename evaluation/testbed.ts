@@ -5,7 +5,7 @@ import { SimulatedEngine } from "./engine.ts";
 import type { PoolBackend, PoolView } from "./pool.ts";
 
 /** A machine of a pool, and what it costs. */
-export interface MachineSpec {
+interface MachineSpec {
   readonly profile: EngineProfile;
   /** USD per hour. */
   readonly rentUsd: number;

@@ -52,8 +52,10 @@ function tableOf({ title, columns, rows, note }: Table): string {
   return [...parts, ...(note === undefined ? [] : [`${note}\n`])].join("\n");
 }
 
-function shown(cell: Cell, unit: Unit): string {
+function shown(cell: Cell | null, unit: Unit): string {
   if (cell === undefined) return "";
+  // JSON has no infinity: what never came is null there
+  if (cell === null || cell === Number.POSITIVE_INFINITY) return "never";
   if (typeof cell === "string") return cell;
   if (typeof cell === "number") return `${numberOf(cell, unit)}${SUFFIX[unit]}`;
   const { mean, half, count }: Interval = cell;
@@ -73,7 +75,6 @@ const SUFFIX: Readonly<Record<Unit, string>> = {
 };
 
 function numberOf(value: number | null, unit: Unit): string {
-  // JSON has no infinity: what never came is null there
   if (value === null || !Number.isFinite(value)) return "never";
   switch (unit) {
     case "share":

@@ -71,6 +71,20 @@ test("ten failures in a row, or half of the last twenty, stop an arm without sta
   assert.equal(breaches[2]?.reason, "arm b: 10 of the last 20 failed");
 });
 
+test("an arm whose backends are all broken is stopped, the control arm never", () => {
+  const breaches: Breach[] = [];
+  const watch = new ExperimentWatch((breach) => breaches.push(breach));
+  watch.broken(EXPERIMENT, "control");
+  watch.broken({ ...EXPERIMENT, state: "rolled_back" }, "b");
+  assert.deepEqual(breaches, []);
+  watch.broken(EXPERIMENT, "b");
+  watch.broken(EXPERIMENT, "b");
+  assert.deepEqual(
+    breaches.map(({ arm }) => arm),
+    ["b"],
+  );
+});
+
 test("an arm with 20 % errors is stopped within 200 requests per arm", (t) => {
   const share = shareStopped({ errors: [0.01, 0.2], factor: 1, most: 200 });
   t.diagnostic(`stopped in ${share * 100} % of 200 runs`);

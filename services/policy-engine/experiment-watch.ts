@@ -99,7 +99,17 @@ export class ExperimentWatch {
     observe(arm, failed || ended.garbage, ended);
     if (armName === experiment.control || experiment.state !== "running") return;
     const reason = killReason(arm) ?? this.#analyse(experiment, watched, arm, nowMs);
-    if (reason === undefined || watched.toldRevision === experiment.revision) return;
+    if (reason !== undefined) this.#tell(experiment, watched, armName, reason);
+  }
+
+  /** The breakers of all backends of an arm are open. */
+  broken(experiment: Experiment, armName: string): void {
+    if (armName === experiment.control || experiment.state !== "running") return;
+    this.#tell(experiment, this.#of(experiment), armName, "the breakers of all its backends are open");
+  }
+
+  #tell(experiment: Experiment, watched: WatchedExperiment, armName: string, reason: string): void {
+    if (watched.toldRevision === experiment.revision) return;
     watched.toldRevision = experiment.revision;
     this.#onBreach({ experiment, arm: armName, reason: `arm ${armName}: ${reason}` });
   }

@@ -66,6 +66,16 @@ export class ExperimentTable {
     this.models = replaced;
   }
 
+  /** Arms with units of their own that can be served by nobody but `isOut`s. */
+  *armsWithout(isOut: (index: number) => boolean): Generator<Assignment> {
+    for (const experiment of this.#byName.values()) {
+      for (const [at, arm] of experiment.arms.entries()) {
+        const { candidates } = arm.model;
+        if (experiment.experiment.arms[at]!.weight > 0 && candidates.length > 0 && candidates.every(isOut)) yield { experiment, arm };
+      }
+    }
+  }
+
   /** Names of what is in force. */
   get names(): ReadonlySet<string> {
     return new Set(this.#byName.keys());

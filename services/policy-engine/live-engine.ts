@@ -319,6 +319,12 @@ export class LiveEngine {
   #onBreaker(backend: BackendState, transition: BreakerTransition): void {
     this.#deps.logger.info({ backend: backend.name, from: transition.from, to: transition.to }, "breaker changed");
     this.#fallbackStale = true;
+    if (transition.to === "open") {
+      const nowMs = this.#monoMs();
+      const isOpen = (index: number): boolean => this.state.backends[index]!.breaker.state(nowMs).kind === "open";
+      for (const { experiment, arm } of this.#snapshot.experiments.armsWithout(isOpen))
+        this.experiments.broken(experiment.experiment, arm.name);
+    }
     this.pump();
   }
 }

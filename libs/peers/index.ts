@@ -42,6 +42,7 @@ export type {
   PriceBook,
 } from "./ledger.ts";
 export type {
+  ArmComparison,
   AttemptReport,
   DecideRequest,
   DecideTicket,

@@ -6,7 +6,7 @@ import {
   StartExperimentRequestSchema,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { CostRow, ExperimentControl, ExperimentRecord, LedgerPeer } from "#libs/peers/index.ts";
+import type { ArmComparison, CostRow, ExperimentControl, ExperimentRecord, LedgerPeer } from "#libs/peers/index.ts";
 import type { AdminCall, AdminHandler } from "./call.ts";
 import type { ConsoleDeps } from "./deps.ts";
 import { readJson, sendJson, stringOf, stringsOf } from "./http.ts";
@@ -66,7 +66,7 @@ function controlOf(deps: ConsoleDeps): ExperimentControl {
 async function list(deps: ConsoleDeps, { response }: AdminCall): Promise<void> {
   const records = await controlOf(deps).listExperiments();
   const rows = records.length === 0 ? NO_ROWS : await sumsOf(deps.ledger);
-  sendJson(response, 200, { experiments: records.map((record) => toJson(record, rows)) });
+  sendJson(response, 200, { experiments: records.map((record) => toJson(deps, record, rows)) });
 }
 
 async function show(deps: ConsoleDeps, { response, values }: AdminCall): Promise<void> {
@@ -80,8 +80,19 @@ async function show(deps: ConsoleDeps, { response, values }: AdminCall): Promise
   sendJson(response, 200, await experimentJson(deps, record));
 }
 
+/** What the engine of this process saw; null where nothing was seen, or where the engines are elsewhere. */
+function seenJson(seen: ArmComparison | undefined): Record<string, unknown> {
+  return {
+    outcomes: seen?.outcomes ?? null,
+    error_rate: seen?.errorRate ?? null,
+    error_rate_difference: seen?.errorRateDifference ?? null,
+    ttft_ms: seen?.ttftMs ?? null,
+    tpot_ms: seen?.tpotMs ?? null,
+  };
+}
+
 async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord): Promise<Record<string, unknown>> {
-  return toJson(record, await sumsOf(deps.ledger));
+  return toJson(deps, record, await sumsOf(deps.ledger));
 }
 
 /** Booked sums by experiment and arm; nothing while the ledger does not answer. */
@@ -89,7 +100,8 @@ async function sumsOf(ledger: LedgerPeer | undefined): Promise<readonly CostRow[
   return ledger === undefined ? NO_ROWS : ledger.costs({ by: ["experiment", "arm"] }).catch(() => NO_ROWS);
 }
 
-function toJson(record: ExperimentRecord, rows: readonly CostRow[]): Record<string, unknown> {
+function toJson(deps: ConsoleDeps, record: ExperimentRecord, rows: readonly CostRow[]): Record<string, unknown> {
+  const seen = deps.explain?.compareArms?.(record.name) ?? [];
   return {
     name: record.name,
     revision: Number(record.revision),
@@ -100,7 +112,13 @@ function toJson(record: ExperimentRecord, rows: readonly CostRow[]): Record<stri
     control: record.control,
     arms: record.arms.map((arm) => {
       const sums = rows.find(({ group }) => group[0] === record.name && group[1] === arm.name);
-      return { name: arm.name, weight: arm.weight, backends: arm.backends, ...sumsJson(sums) };
+      return {
+        name: arm.name,
+        weight: arm.weight,
+        backends: arm.backends,
+        ...sumsJson(sums),
+        ...seenJson(seen.find((each) => each.arm === arm.name)),
+      };
     }),
     history: record.history.map((step) => ({
       revision: Number(step.revision),

@@ -1,6 +1,15 @@
 import { type AttemptEnded, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Experiment } from "#libs/experiments/index.ts";
-import { addSample, emptyMoments, type Moments, oneSidedSequence, SAMPLES_MIN, TUNED_FOR } from "#libs/statistics/index.ts";
+import type { ArmComparison } from "#libs/peers/index.ts";
+import {
+  addSample,
+  confidenceSequence,
+  emptyMoments,
+  type Moments,
+  oneSidedSequence,
+  SAMPLES_MIN,
+  TUNED_FOR,
+} from "#libs/statistics/index.ts";
 
 /** Chance that the guards of an experiment stop it for nothing, over its whole life and all guards. */
 const ALPHA = 0.05;
@@ -132,6 +141,24 @@ export class ExperimentWatch {
     arm.breaches = reason === undefined ? 0 : arm.breaches + 1;
     return arm.breaches >= BREACHES ? reason : undefined;
   }
+}
+
+/** The arms beside their control. */
+export function compareArms(experiment: Experiment, seen: readonly ArmStatistics[]): ArmComparison[] {
+  const control = seen.find(({ arm }) => arm === experiment.control);
+  return seen.map((each): ArmComparison => {
+    const { arm, errors, logTtft, tpot } = each;
+    const interval =
+      control === undefined || control === each ? undefined : confidenceSequence(control.errors, errors, ALPHA, TUNED_FOR.guard);
+    return {
+      arm,
+      outcomes: errors.count,
+      errorRate: errors.mean,
+      ttftMs: logTtft.count === 0 ? undefined : Math.exp(logTtft.mean),
+      tpotMs: tpot.count === 0 ? undefined : tpot.mean,
+      errorRateDifference: interval && [interval.lower, interval.upper],
+    };
+  });
 }
 
 function armOf(watched: WatchedExperiment, name: string): Watched {

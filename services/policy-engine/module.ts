@@ -6,7 +6,7 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import type { ControlPeer, LedgerPeer, PolicyHost } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
-import type { Breach } from "./experiment-watch.ts";
+import { type Breach, compareArms } from "./experiment-watch.ts";
 import { LiveEngine } from "./live-engine.ts";
 import { Feeds } from "./feeds.ts";
 import { LoadExchange } from "./load-exchange.ts";
@@ -103,6 +103,10 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
     onDraining: (listener) => {
       if (draining) listener();
       else drainListeners.push(listener);
+    },
+    compareArms: (name) => {
+      const compiled = engine.snapshot.experiments.get(name);
+      return compiled === undefined ? [] : compareArms(compiled.experiment, engine.experiments.statistics(name));
     },
     explain: async (request) => {
       switch (request.subject.case) {

@@ -87,7 +87,11 @@ test("a rollback under load is complete within half a second and fails nobody", 
   assert.ok(answers.some(({ sentAtMs }) => sentAtMs > calledAtMs + EFFECTIVE_MS));
   await gateway.entriesAtLeast(answers.length);
   const { json } = await gateway.adminCall("GET", "/api/experiments/cheap");
-  const arms = json["arms"] as { readonly name: string; readonly weight: number; readonly requests: number }[];
+  const arms = json["arms"] as { readonly name: string; readonly weight: number; readonly requests: number; readonly outcomes: number }[];
+  assert.deepEqual(
+    arms.map(({ outcomes }) => outcomes),
+    arms.map(({ requests }) => requests),
+  );
   assert.deepEqual(
     arms.map(({ name, weight, requests }) => [name, weight, requests]),
     [

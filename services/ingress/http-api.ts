@@ -14,7 +14,7 @@ import { HttpReply } from "./http-reply.ts";
 import type { HttpServer } from "./http-server.ts";
 import type { IdempotencyStore, LeadReply } from "./idempotency.ts";
 import { modelBody, modelListBody } from "./openai/models.ts";
-import { LAG_RETRY_MS, LAG_SHED_BATCH_MS, LAG_SHED_MS } from "./limits.ts";
+import { LAG_RETRY_MS, LAG_SHED_BATCH_MS, LAG_SHED_MIN_REQUESTS, LAG_SHED_MS } from "./limits.ts";
 import type { Arrival, Pipeline } from "./pipeline.ts";
 import type { RequestLog } from "./request-log.ts";
 import type { RequestMetrics } from "./request-metrics.ts";
@@ -135,7 +135,7 @@ export class HttpApi {
     refuseForeignOrigin(headers.origin, config.current.auth.mode);
     const caller = pipeline.authenticate(headers);
     const options = readOptions(headers);
-    refuseWhenLate(this.#deps.loopLag.lagMs, options);
+    if (this.#deps.dispatcher.inFlight >= LAG_SHED_MIN_REQUESTS) refuseWhenLate(this.#deps.loopLag.lagMs, options);
     const encoding = headers["content-encoding"];
     if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new SignalboxError("ENCODING_UNSUPPORTED", "Request bodies must not be compressed.", { param: "content-encoding" });

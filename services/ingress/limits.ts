@@ -52,6 +52,9 @@ export const LAG_SHED_MS = 250;
 /** The same for requests of the batch class, ms: nobody waits for those. */
 export const LAG_SHED_BATCH_MS = 100;
 
+/** Requests in dispatch below which a late loop is not their doing (a start, another process): refusing them would help nobody. */
+export const LAG_SHED_MIN_REQUESTS = 32;
+
 /** When a request refused for that may come again, ms: the lag is measured over a second. */
 export const LAG_RETRY_MS = 1_000;
 

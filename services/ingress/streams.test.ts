@@ -5,6 +5,7 @@ import { connect, type Socket } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { ATTEMPT_WINDOW_BYTES } from "#libs/peers/index.ts";
+import { LAG_SHED_MIN_REQUESTS } from "./limits.ts";
 import {
   allow,
   answerBody,
@@ -273,6 +274,14 @@ test("while the event loop is late new requests are refused at once, batch ones 
     attempt.delta("a");
     const response = await running;
     const batch = { headers: { "x-signalbox-priority": "batch" } };
+    loopLag.lagMs = 400;
+    late.adapters.answers("beta", ["x"]);
+    late.policy.answer = () => allow([candidate("beta")]);
+    assert.equal((await postChat(late, chatBody())).status, 200, "few requests are not what makes the loop late");
+    late.policy.answer = () => allow([candidate("alpha")]);
+    loopLag.lagMs = 0;
+    const others = Array.from({ length: LAG_SHED_MIN_REQUESTS - 1 }, () => postChat(late, chatBody()));
+    await late.adapters.at(LAG_SHED_MIN_REQUESTS);
     loopLag.lagMs = 150;
     assert.equal((await postChat(late, chatBody(), batch)).status, 429);
     loopLag.lagMs = 400;
@@ -281,6 +290,8 @@ test("while the event loop is late new requests are refused at once, batch ones 
     assert.equal(((await refused.json()) as { error: { code: string } }).error.code, "queue_full");
     attempt.ok();
     assert.ok((await response.text()).endsWith("data: [DONE]\n\n"));
+    for (const other of late.adapters.attempts) other.ok();
+    await Promise.all(others);
     loopLag.lagMs = 0;
     late.adapters.answers("alpha", ["b"]);
     assert.equal((await postChat(late, chatBody(), batch)).status, 200);

@@ -72,10 +72,14 @@ export class PricePublisher {
     if (book) await this.#deps.store.savePriceBook(book.version, toBinary(PriceBookSchema, book), this.#deps.clock.now());
   }
 
-  /** The compiled book of a version, from memory or from the store; undefined when this ledger never saw it. */
+  /**
+   * The compiled book of a version, from memory or from the store; undefined when this ledger never saw it. No version at all is an
+   * attempt whose ingress had no prices yet: the book in force prices it, so that it is not booked as free.
+   */
   async versioned(version: string): Promise<PriceIndex | undefined> {
+    if (version === "") return this.#index;
     const known = this.#versions.get(version);
-    if (known || version === "") return known;
+    if (known) return known;
     const stored = await this.#deps.store.priceBook(version);
     if (stored === undefined) return undefined;
     const index = compilePriceBook(fromBinary(PriceBookSchema, stored));

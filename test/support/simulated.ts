@@ -76,3 +76,8 @@ export async function startSimulation(list: readonly SimulatedBackend[], seed = 
   );
   return { simulator, backends, stop: () => simulator.stop() };
 }
+
+/** Inference calls the simulated providers received: each is an attempt, and each attempt has an entry. */
+export function attemptsSeen({ simulator }: Simulation): number {
+  return simulator.calls().filter(({ client_request_id }) => client_request_id !== "").length;
+}

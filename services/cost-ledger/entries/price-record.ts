@@ -11,12 +11,13 @@ export interface CheckedRecord extends PricedRecord {
 
 /**
  * Computes a real outcome's cost again, under the price version the attempt was admitted with; the ledger's sum is the one
- * that is booked. An estimate, or a version this ledger does not know, is booked as stated.
+ * that is booked. An attempt admitted before its ingress had prices is priced here. An estimate, or a version this ledger does
+ * not know, is booked as stated.
  */
 export function priceRecord(record: AttemptRecord, index: PriceIndex | undefined): CheckedRecord {
   const { usage } = record;
   const baselineNanoUsd = usage && index && record.outcome === Outcome.OK ? baselineCost(index, usage, startedAtMs(record)) : 0n;
-  if (index === undefined || usage === undefined || record.kind !== RecordKind.POST || index.version !== record.priceVersion) {
+  if (index === undefined || usage === undefined || record.kind !== RecordKind.POST || !isOwnVersion(index, record)) {
     return { record, baselineNanoUsd, differenceNanoUsd: 0n };
   }
   const cost = costOf(index, record.backend, usage, startedAtMs(record), record.gpuSeconds);
@@ -25,10 +26,15 @@ export function priceRecord(record: AttemptRecord, index: PriceIndex | undefined
     return { record, baselineNanoUsd, differenceNanoUsd: 0n };
   }
   return {
-    record: { ...record, costNanoUsd: cost.nanoUsd, unpriced: cost.unpriced, priceGrade: cost.grade },
+    record: { ...record, costNanoUsd: cost.nanoUsd, unpriced: cost.unpriced, priceGrade: cost.grade, priceVersion: index.version },
     baselineNanoUsd,
     differenceNanoUsd: cost.nanoUsd - record.costNanoUsd,
   };
+}
+
+/** Whether the book is the one the attempt was admitted under; one without prices at all takes any. */
+function isOwnVersion(index: PriceIndex, record: AttemptRecord): boolean {
+  return record.priceVersion === index.version || record.priceVersion === "";
 }
 
 function startedAtMs(record: AttemptRecord): number {

@@ -30,13 +30,22 @@ export function sliceCount(effort: Effort): number {
 const SLICE_MAX = 3_200;
 const SLICE_MAX_QUICK = 1_200;
 
-/** Slices times seeds of a trace at a rate. */
-export function casesOf(effort: Effort, trace: Trace, ratePerS: number, slo: Slo = SLOS[trace.name as TraceName]): Case[] {
-  const slices = slicesOf(trace, sliceCount(effort), effort.quick ? SLICE_MAX_QUICK : SLICE_MAX);
-  return slices.flatMap((slice, at) => {
-    const requests = requestsOf(trace, { ...slice, ratePerS }, slo);
+/** Slices times seeds of a trace: all at one rate, or each slice at its own. */
+export function casesOf(
+  effort: Effort,
+  trace: Trace,
+  ratePerS: number | readonly number[],
+  slo: Slo = SLOS[trace.name as TraceName],
+): Case[] {
+  return slicesFor(effort, trace).flatMap((slice, at) => {
+    const rate = typeof ratePerS === "number" ? ratePerS : ratePerS[at]!;
+    const requests = requestsOf(trace, { ...slice, ratePerS: rate }, slo);
     return Array.from({ length: effort.seeds }, (_, seed) => ({ requests, slice: at, seed: 1 + at * 100 + seed }));
   });
+}
+
+function slicesFor(effort: Effort, trace: Trace): ReturnType<typeof slicesOf> {
+  return slicesOf(trace, sliceCount(effort), effort.quick ? SLICE_MAX_QUICK : SLICE_MAX);
 }
 
 /** Runs a router over all cases. */
@@ -84,27 +93,40 @@ export function aheadBy(a: readonly Sample[], b: readonly Sample[]): Interval {
 /** Steps of the search for a rate: the interval shrinks to a hundredth. */
 const SEARCH_STEPS = 7;
 
-/** Cases that the search for a rate looks at: one seed each. */
+/** Runs of the search for rates. */
 export function searchRuns(effort: Effort): number {
   return SEARCH_STEPS * sliceCount(effort);
 }
 
-/** The rate at which least-connections meets the targets for `goal` of the requests, between `low` and `high` a second. */
-export async function rateWhere(
+/**
+ * For each slice the rate between `low` and `high` a second at which least-connections meets the targets for `goal` of its requests.
+ * Slices differ in what they ask of the machines; at one rate for all, some would be idle and others hopeless, whoever routes.
+ */
+export async function ratesWhere(
   context: ScenarioContext,
   pool: PoolSpec,
   trace: Trace,
   goal: number,
   [low, high]: readonly [number, number],
-): Promise<number> {
+): Promise<number[]> {
   const slo = SLOS[trace.name as TraceName];
-  let [from, to] = [low, high];
-  for (let step = 0; step < SEARCH_STEPS; step++) {
-    const middle = Math.sqrt(from * to);
-    const cases = casesOf({ ...context, seeds: 1 }, trace, middle);
-    const { mean } = over(await measure(context, pool, routerOf("least-connections"), cases, slo), ({ attainment }) => attainment);
-    if (mean >= goal) from = middle;
-    else to = middle;
+  const rates: number[] = [];
+  for (const [at, slice] of slicesFor(context, trace).entries()) {
+    let [from, to] = [low, high];
+    for (let step = 0; step < SEARCH_STEPS; step++) {
+      const middle = Math.sqrt(from * to);
+      const one = { requests: requestsOf(trace, { ...slice, ratePerS: middle }, slo), slice: at, seed: 1 };
+      const [sample] = await measure(context, pool, routerOf("least-connections"), [one], slo);
+      if (sample!.attainment >= goal) from = middle;
+      else to = middle;
+    }
+    rates.push(Math.sqrt(from * to));
   }
-  return Math.sqrt(from * to);
+  return rates;
+}
+
+/** Rates in words: their mean, and from where to where they go. */
+export function ratesInWords(rates: readonly number[]): string {
+  const mean = rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
+  return `${mean.toFixed(1)} requests/s on average (${Math.min(...rates).toFixed(1)} to ${Math.max(...rates).toFixed(1)} by slice)`;
 }

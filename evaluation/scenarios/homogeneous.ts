@@ -1,5 +1,5 @@
 import { measureAll, ownOf, rivalsOf, routerTable } from "../compare.ts";
-import { casesOf, over, rateWhere, searchRuns, sliceCount } from "../measure.ts";
+import { casesOf, over, ratesInWords, ratesWhere, searchRuns, sliceCount } from "../measure.ts";
 import { routerOf } from "../routers.ts";
 import type { Scenario } from "../scenario.ts";
 import { POOLS } from "../testbed.ts";
@@ -24,8 +24,8 @@ export const homogeneous: Scenario = {
   run: async (context) => {
     const trace = context.trace("azure-conv");
     const slo = SLOS["azure-conv"];
-    const rate = await rateWhere(context, POOLS.homogeneous, trace, 0.8, [8, 50]);
-    const cases = casesOf(context, trace, rate);
+    const rates = await ratesWhere(context, POOLS.homogeneous, trace, 0.8, [8, 50]);
+    const cases = casesOf(context, trace, rates);
     const measured = await measureAll(context, POOLS.homogeneous, ROUTERS, cases, slo);
     const attained = over(ownOf(measured).samples, ({ attainment }) => attainment).mean;
     const closest = rivalsOf(measured)[0]!;
@@ -33,7 +33,7 @@ export const homogeneous: Scenario = {
       text: [
         "Four A100 at the load where least-connections meets the targets for 80 % of the requests. There is no speed to learn here, only load.",
       ],
-      tables: [routerTable(`azure-conv at ${rate.toFixed(1)} requests/s on ${POOLS.homogeneous.name}`, measured)],
+      tables: [routerTable(`azure-conv at ${ratesInWords(rates)} on ${POOLS.homogeneous.name}`, measured)],
       plots: [],
       checks: [
         {

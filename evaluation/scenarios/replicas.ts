@@ -1,4 +1,4 @@
-import { casesOf, measure, over, rateWhere, searchRuns, sliceCount } from "../measure.ts";
+import { casesOf, measure, over, ratesInWords, ratesWhere, searchRuns, sliceCount } from "../measure.ts";
 import { baselineReplicas, betterOfTwo, leastOf, signalboxReplicas } from "../replicas.ts";
 import type { RouterEntry } from "../routers.ts";
 import type { Effort, Scenario } from "../scenario.ts";
@@ -49,8 +49,8 @@ export const replicas: Scenario = {
   run: async (context) => {
     const trace = context.trace("azure-conv");
     const slo = SLOS["azure-conv"];
-    const rate = await rateWhere(context, POOLS.heterogeneous, trace, 0.8, [20, 60]);
-    const cases = casesOf({ ...context, seeds: 1 }, trace, rate);
+    const rates = await ratesWhere(context, POOLS.heterogeneous, trace, 0.8, [20, 80]);
+    const cases = casesOf({ ...context, seeds: 1 }, trace, rates);
     const rows: Row[] = [];
     for (const { count, ageMs } of settingsOf(context)) {
       for (const make of MAKERS) {
@@ -67,7 +67,7 @@ export const replicas: Scenario = {
     const p2c = at("p2c", 8, STALE_MS);
     return {
       text: [
-        `The load of S2 on the same pool (azure-conv, ${rate.toFixed(1)} requests/s), spread evenly over replicas that tell each other of their requests in flight every 50 ms. The message arrives after the stated time.`,
+        `The load of S2 on the same pool (azure-conv, ${ratesInWords(rates)}), spread evenly over replicas that tell each other of their requests in flight every 50 ms. The message arrives after the stated time.`,
       ],
       tables: [
         {

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { freePorts } from "#deploy/local/ports.ts";
+import { ROOT } from "../tidy/sources.ts";
+
+const run = promisify(execFile);
+const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+
+let dir: string;
+let dev: ChildProcess;
+let banner = "";
+let ports: number[];
+
+/** Commands of the README's fenced block behind a marker, one string each, continued lines joined. */
+function commandsOf(marker: string): string[] {
+  const block = new RegExp(`<!-- example: ${marker} -->\\n\`\`\`console\\n([\\s\\S]*?)\`\`\``).exec(readme)![1]!;
+  return block
+    .replaceAll("\\\n", " ")
+    .split("\n")
+    .filter((line) => line.startsWith("$ "))
+    .map((line) => line.slice(2));
+}
+
+/** The README's addresses are the defaults; the test's are free ones. */
+function onFreePorts(command: string): string {
+  return command.replaceAll("127.0.0.1:4100", `127.0.0.1:${ports[0]}`);
+}
+
+before(async () => {
+  dir = mkdtempSync(join(tmpdir(), "signalbox-readme-"));
+  ports = await freePorts(3);
+  const args = ["dev", "--data-dir", dir, "--port", String(ports[0]), "--admin-port", String(ports[1]), "--grpc-port", String(ports[2])];
+  dev = spawn(join(ROOT, "bin/signalbox"), args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NO_COLOR: "1" } });
+  await new Promise<void>((resolve, reject) => {
+    dev.stdout!.on("data", (chunk: Buffer) => {
+      banner += chunk.toString();
+      if (banner.includes("Backends")) resolve();
+    });
+    dev.once("exit", (code) => reject(new Error(`dev ended with ${code}: ${banner}`)));
+  });
+});
+
+after(async () => {
+  const gone = new Promise((resolve) => dev.once("exit", resolve));
+  dev.kill("SIGTERM");
+  await gone;
+  rmSync(dir, { recursive: true, force: true });
+});
+
+test("npm start is signalbox dev", () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> };
+  assert.equal(scripts["start"], "./bin/signalbox dev");
+});
+
+test("the banner is the README's, but for times and ports", () => {
+  const shown = (text: string): string[] =>
+    text
+      .split("\n")
+      .filter((line) => /^ {2}(signalbox|API|Admin|gRPC|Backends) /.test(line))
+      .map((line) =>
+        line
+          .replace(/ready in .*/, "")
+          .replace(/:\d{4,5}/g, ":PORT")
+          .trimEnd(),
+      );
+  const block = /\$ npm ci && npm start\n([\s\S]*?)```/.exec(readme)![1]!;
+  assert.deepEqual(shown(banner), shown(block));
+});
+
+for (const [number, command] of commandsOf("two-minutes").entries()) {
+  test(`example ${number + 1} of the two minutes runs: ${command.slice(0, 60)}`, async () => {
+    const env = { ...process.env, NO_COLOR: "1", SIGNALBOX_ADMIN: `http://127.0.0.1:${ports[1]}` };
+    const text = onFreePorts(command).replace("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
+    const { stdout } = await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 60_000 });
+    if (command.startsWith("curl")) {
+      assert.match(stdout, /^HTTP\/1\.1 200/);
+      assert.match(stdout, /x-signalbox-backend: sim-/);
+      assert.match(stdout, /x-signalbox-cost-usd: \d/);
+    } else assert.notEqual(stdout.trim(), "");
+  });
+}
+
+test("the README's configuration is valid", async () => {
+  const yaml = /```yaml\n([\s\S]*?)```/.exec(readme)![1]!;
+  const file = join(dir, "signalbox.yaml");
+  writeFileSync(file, yaml);
+  const { stdout } = await run(join(ROOT, "bin/signalbox"), ["config", "validate", "--config", file], { cwd: ROOT });
+  assert.match(stdout, /valid/i);
+});
+
+test("every npm script and file the README names exists", () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> };
+  for (const [, name] of readme.matchAll(/npm run ([a-z:]+)/g)) assert.ok(scripts[name!], name);
+  for (const [, path] of readme.matchAll(/\]\((?!http)([^)#]+)\)/g))
+    assert.doesNotThrow(() => readFileSync(join(ROOT, path!)).length, path);
+});

@@ -5,6 +5,9 @@ const SLOW_RATIO = 3;
 const SLOW_FOR_MS = 15_000;
 /** ... and ejected beyond this, at once. */
 const TOO_SLOW_RATIO = 8;
+/** Times below these are all the same: between backends that answer at once, ratios say nothing. */
+const NOTICEABLE_TTFT_MS = 50;
+const NOTICEABLE_TPOT_MS = 5;
 /** Stalls in a minute that eject. */
 const STALLS_MAX = 3;
 /** Share of empty answers that ejects. */
@@ -23,18 +26,20 @@ const FINE: Finding = { kind: "fine" };
  * samples here or there.
  */
 export function slowRatio(own: Estimate, others: readonly Estimate[]): number {
-  const ratioTo = (mine: number | undefined, theirs: readonly (number | undefined)[]): number => {
+  const ratioTo = (mine: number | undefined, theirs: readonly (number | undefined)[], leastMs: number): number => {
     const known = theirs.filter((value) => value !== undefined).sort((a, b) => a - b);
-    return mine === undefined || known.length === 0 ? 0 : mine / quantile(known, 0.5);
+    return mine === undefined || known.length === 0 ? 0 : Math.max(leastMs, mine) / Math.max(leastMs, quantile(known, 0.5));
   };
   return Math.max(
     ratioTo(
       own.recentTtftMs,
       others.map((other) => other.recentTtftMs),
+      NOTICEABLE_TTFT_MS,
     ),
     ratioTo(
       own.recentTpotMs,
       others.map((other) => other.recentTpotMs),
+      NOTICEABLE_TPOT_MS,
     ),
   );
 }

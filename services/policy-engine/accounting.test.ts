@@ -103,6 +103,13 @@ test("health news ejects, degrades and revives, and foreign traffic counts only 
   assert.equal(chosen(scene.now(request("chat"))).length, 2, "a monitor that fell silent ejects nobody");
 });
 
+test("a backend ejected for its pace is used again where it is the last one: statistics leave nobody without an answer", async () => {
+  const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"]), model("alone", ["a"])]));
+  await scene.health({ backend: "a", state: HealthState.EJECTED, reason: "61.7 times slower than its pool", live: true });
+  assert.deepEqual(chosen(scene.now(request("chat"))), ["b"]);
+  assert.deepEqual(chosen(scene.now(request("alone"))), ["a"]);
+});
+
 test("a liveness call that failed and works again half-opens the breaker at once", async () => {
   const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"])]));
   for (let count = 0; count < 5; count++) {

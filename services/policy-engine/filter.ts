@@ -72,6 +72,11 @@ export function judgeHealth(snapshot: PolicySnapshot, state: BackendState, index
   return OUT.none;
 }
 
+/** Whether an ejected backend was ejected for its pace or its answers, not because it failed: several engines' open breakers are no statistics. */
+export function isStatistical(state: BackendState): boolean {
+  return state.peerBreakersOpen < PEERS_AGREEING && state.ejectedAlive;
+}
+
 /** Requirement and one line for a person. Only called for answers, never while judging. */
 export function describe(
   out: Out,

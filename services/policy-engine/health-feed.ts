@@ -1,4 +1,4 @@
-import { type BackendHealth, type HealthSnapshot, HealthState } from "#gen/signalbox/health/v1/health_service_pb.ts";
+import { type BackendHealth, BreakerState, type HealthSnapshot, HealthState } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
 /** A liveness call that fails for this long and then works says that the backend is back, ms: longer than a monitor's first call takes. */
@@ -33,6 +33,7 @@ function applyState(backend: BackendState, health: BackendHealth, nowMs: number)
   const ejected = health.state === HealthState.EJECTED;
   const changed = ejected !== backend.ejected;
   backend.ejected = ejected;
+  backend.ejectedAlive = ejected && health.breaker !== BreakerState.OPEN && health.breaker !== BreakerState.HALF_OPEN;
   backend.degraded = health.state === HealthState.DEGRADED;
   backend.healthReason = health.reason;
   backend.healthAtMs = nowMs;

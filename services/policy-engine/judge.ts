@@ -1,5 +1,5 @@
 import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
-import { judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
+import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
 import type { LengthEstimate } from "./lengths.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
@@ -176,6 +176,17 @@ export class Judge {
       const out = judgeHealth(snapshot, state.backends[index]!, index, tried, nowMs);
       this.out[at] = out;
       if (out === OUT.none) left++;
+    }
+    return left > 0 ? left : this.#readmit(resolved, state);
+  }
+
+  /** Statistics never leave a request without anybody: a backend ejected for its pace while its breaker is closed is better than none. */
+  #readmit(resolved: Resolved, state: EngineState): number {
+    let left = 0;
+    for (let at = 0; at < this.table.count; at++) {
+      if (this.out[at] !== OUT.ejected || !isStatistical(state.backends[resolved.model.candidates[at]!]!)) continue;
+      this.out[at] = OUT.none;
+      left++;
     }
     return left;
   }

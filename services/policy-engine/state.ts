@@ -89,6 +89,8 @@ export class BackendState {
 
   /** From the health monitor. */
   ejected = false;
+  /** Ejected although nobody holds its breaker open: for its pace, stalls or empty answers. */
+  ejectedAlive = false;
   degraded = false;
   healthReason = "";
   /** Since when its liveness call fails while its breaker is open; Infinity = it does not. */

@@ -130,7 +130,10 @@ for (const target of ["engine", "claude"]) {
         const words = own.map((entry) => `${entry.backend} ${entry.outcome} ${(entry as unknown as { purpose: string }).purpose}`);
         // On a busy machine the first tokens and the break can arrive in one piece: then nothing had left, and the answer began anew.
         if (!answer.text.includes(": resumed\n\n")) {
-          assert.ok(words.includes(`first-${CUTS[index]} failed waste_retry`), words.join(", "));
+          assert.ok(
+            words.some((word) => word.startsWith(`first-${CUTS[index]} failed waste_`)),
+            words.join(", "),
+          );
           continue;
         }
         resumed++;

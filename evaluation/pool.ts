@@ -71,6 +71,8 @@ export interface RequestResult {
   /** Virtual time of arrival and end, ms. */
   readonly arrivedMs: number;
   readonly endedMs: number;
+  /** From arrival until it was last sent to a backend, ms: its wait at the router, with attempts that failed. */
+  readonly waitedMs: number;
   /** From arrival, waiting at the router included, ms; Infinity when it never came. */
   readonly ttftMs: number;
   /** Mean ms per output token after the first. */
@@ -146,6 +148,7 @@ class Flight implements Placement {
   readonly #request: PoolRequest;
   #arrivedMs = 0;
   #attempts = 0;
+  #sentMs = 0;
   #recall: (() => void) | undefined;
 
   constructor(run: PoolRun, request: PoolRequest) {
@@ -164,6 +167,7 @@ class Flight implements Placement {
     const backend = view.backends[index]!;
     this.#run.idle--;
     this.#attempts++;
+    this.#sentMs = clock.monotonicMs();
     backend.sent++;
     const { fault } = backend;
     if (fault === undefined) {
@@ -241,6 +245,7 @@ class Flight implements Placement {
       request: this.#request,
       attempts: this.#attempts,
       arrivedMs: this.#arrivedMs,
+      waitedMs: Math.max(0, this.#sentMs - this.#arrivedMs),
       endedMs: clock.monotonicMs(),
       ...result,
     };

@@ -1,7 +1,7 @@
 import type { PoolRequest } from "../pool.ts";
 import { type RouterEntry, routerOf, signalboxEntry } from "../routers.ts";
 import type { Check, Scenario, ScenarioContext } from "../scenario.ts";
-import { scoreOf } from "../score.ts";
+import { quantile, scoreOf } from "../score.ts";
 import { POOLS } from "../testbed.ts";
 import { merge, requestsOf, SLOS } from "../workload.ts";
 
@@ -51,6 +51,8 @@ export const noisy: Scenario = {
             { key: "router", label: "router", unit: "text" },
             { key: "factor", label: "A's load over B's", unit: "count" },
             { key: "attainment", label: "B's targets met", unit: "share" },
+            { key: "waitP50", label: "B's wait p50", unit: "ms" },
+            { key: "waitP99", label: "B's wait p99", unit: "ms" },
             { key: "ttftP50", label: "B's TTFT p50", unit: "ms" },
             { key: "ttftP99", label: "B's TTFT p99", unit: "ms" },
             { key: "tpotP99", label: "B's TPOT p99", unit: "ms" },
@@ -93,11 +95,17 @@ async function rowOf(context: ScenarioContext, router: RouterEntry, factor: numb
   const policy = { ttftSloMs: slo.ttftMs, tpotSloMs: slo.tpotMs };
   const { results, bed } = await context.run({ pool: POOLS.small, router, requests: merge(quiet, loud), policy, seed: 1 });
   const score = scoreOf(results, bed.backends.length, ({ request, error }) => request.tenant === "tenant-b" && error === "");
+  const waits = results
+    .filter(({ request, error }) => request.tenant === "tenant-b" && error === "")
+    .map(({ waitedMs }) => waitedMs)
+    .toSorted((a, b) => a - b);
   const refused = (tenant: string): number => results.filter(({ request, error }) => request.tenant === tenant && error !== "").length;
   return {
     router: router.id,
     factor,
     attainment: score.attainment,
+    waitP50: quantile(waits, 0.5),
+    waitP99: quantile(waits, 0.99),
     ttftP50: score.ttftP50Ms,
     ttftP99: score.ttftP99Ms,
     tpotP99: score.tpotP99Ms,

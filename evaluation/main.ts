@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import cliProgress from "cli-progress";
-import { readResults, type Results, type StoredResult, writeReport } from "./report/files.ts";
+import { fingerprintOf, readResults, type Results, type StoredResult, writeReport } from "./report/files.ts";
 import { markdownOf } from "./report/markdown.ts";
 import { svgOf } from "./report/plots.ts";
 import { runOnce } from "./run.ts";
@@ -98,7 +98,15 @@ async function runScenario(scenario: Scenario, context: ScenarioContext): Promis
   const before = process.cpuUsage();
   const result = await scenario.run(context);
   const { user, system } = process.cpuUsage(before);
-  return { id: scenario.id, title: scenario.title, cpuS: (user + system) / 1e6, quick: context.quick, seeds: context.seeds, ...result };
+  return {
+    id: scenario.id,
+    title: scenario.title,
+    sources: fingerprintOf(ROOT),
+    cpuS: (user + system) / 1e6,
+    quick: context.quick,
+    seeds: context.seeds,
+    ...result,
+  };
 }
 
 async function report(out: string, results: Results): Promise<void> {

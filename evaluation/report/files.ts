@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ScenarioResult } from "../scenario.ts";
 
@@ -6,6 +7,8 @@ import type { ScenarioResult } from "../scenario.ts";
 export interface StoredResult extends ScenarioResult {
   readonly id: string;
   readonly title: string;
+  /** Fingerprint of the router's sources that it was run with. */
+  readonly sources: string;
   /** Processor time it took, s. */
   readonly cpuS: number;
   readonly quick: boolean;
@@ -16,6 +19,17 @@ export interface StoredResult extends ScenarioResult {
 export type Results = Readonly<Record<string, StoredResult>>;
 
 const FILE = "results.json";
+
+/** What decides in the evaluation as in production; a change here may change every number. */
+const ROUTER_SOURCES = ["services/policy-engine/**/*.ts", "services/health-monitor/**/*.ts", "libs/resilience/**/*.ts"];
+
+/** Eight hex digits of a hash over the router's sources under `root`, tests left out: figures with another one are of another router. */
+export function fingerprintOf(root: string): string {
+  const hash = createHash("sha256");
+  const files = globSync(ROUTER_SOURCES, { cwd: root }).filter((file) => !file.endsWith(".test.ts"));
+  for (const file of files.toSorted()) hash.update(file).update(readFileSync(join(root, file)));
+  return hash.digest("hex").slice(0, 8);
+}
 
 /** Results of earlier runs; none when there is no file. Throws when the file is no JSON. */
 export function readResults(folder: string): Results {

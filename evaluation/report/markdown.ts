@@ -16,7 +16,8 @@ formulas, not their binaries. No number here is a claim about hardware.
   slices whose gaps are compressed to the stated mean rate. Set \`SIGNALBOX_TRACES\` to their folder.
 - **Targets met** (SLO attainment): share of all requests whose first token and mean time per output token are both within their targets.
   Refused and failed requests have met neither. Nothing is left out as warm-up: the router starts knowing nothing of the pool.
-- **Intervals** are 95 % (Student's t over slices and seeds).
+- **Intervals** are 95 % (Student's t over slices).
+- **Router sources**: each section names a fingerprint of the policy engine, the health monitor and the breakers it was run with.
 `;
 
 const FOOT = `## What is not here
@@ -39,8 +40,8 @@ function goalsOf(checks: readonly (Check & { readonly id: string })[]): string {
   return ["| scenario | what | goal | measured | met |", "|---|---|---|---|---|", ...rows, ""].join("\n");
 }
 
-function sectionOf({ id, title, text, tables, plots, quick, seeds, cpuS }: StoredResult): string {
-  const made = `_${quick ? "Quick run" : "Full run"}, ${seeds} ${seeds === 1 ? "seed" : "seeds"} per slice, ${Math.round(cpuS)} s of processor time._`;
+function sectionOf({ id, title, text, tables, plots, quick, seeds, cpuS, sources }: StoredResult): string {
+  const made = `_${quick ? "Quick run" : "Full run"}, ${seeds} ${seeds === 1 ? "seed" : "seeds"} per slice, ${Math.round(cpuS)} s of processor time, router sources ${sources}._`;
   const images = plots.map(({ file, title: alt }) => `![${alt}](${file}.svg)\n`);
   return [`## ${id}: ${title}\n`, ...text.map((line) => `${line}\n`), made, "", ...tables.map(tableOf), ...images].join("\n");
 }

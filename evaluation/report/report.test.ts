@@ -9,6 +9,7 @@ import type { StoredResult } from "./files.ts";
 const RESULT: StoredResult = {
   id: "S2",
   title: "A pool",
+  sources: "0123abcd",
   cpuS: 12,
   quick: true,
   seeds: 1,
@@ -53,6 +54,7 @@ test("the report shows goals, intervals, what never came and what does not apply
   assert.match(text, /\| S2 \| w \| g \| v \| \*\*no\*\* \|/);
   assert.match(text, /\| a \| 91\.2 ± 1\.0 % \| never \|/);
   assert.match(text, /\| b \| 50\.0 % \| {2}\|/);
+  assert.match(text, /router sources 0123abcd/);
   assert.match(text, /!\[Curve\]\(p\.svg\)/);
 });
 

@@ -5,8 +5,10 @@ import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 const BUCKETS = 10;
 /** Latest samples kept of each latency. */
 const SAMPLES_MAX = 256;
-/** Samples that make a median worth comparing. */
-export const SAMPLES_LEAST = 5;
+/** Samples that make a median worth comparing: with fewer, one long prompt beside a few short ones moves it. */
+export const SAMPLES_LEAST = 10;
+/** Output tokens that make an answer's mean pace the backend's: in fewer, the prefill of one neighbour is most of it. */
+const PACE_TOKENS_LEAST = 32;
 /** Age of samples that say how fast a backend is now, ms. */
 const RECENT_MS = 10_000;
 /** Age of samples for the published quantiles, ms. */
@@ -115,7 +117,7 @@ export class Estimator {
     if (hard && end.contentSeen && reason === "UPSTREAM_TIMEOUT") this.#stalls = [...this.#stalls, nowMs].slice(-STALLS_MAX);
     if (end.ttftMs > 0) this.#ttft.add(end.ttftMs, nowMs);
     const tokens = end.usage?.outputTokens ?? 0;
-    if (ok && end.ttftMs > 0 && tokens > 1 && end.durationMs > end.ttftMs)
+    if (ok && end.ttftMs > 0 && tokens >= PACE_TOKENS_LEAST && end.durationMs > end.ttftMs)
       this.#tpot.add((end.durationMs - end.ttftMs) / (tokens - 1), nowMs);
   }
 

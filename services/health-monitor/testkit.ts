@@ -5,7 +5,7 @@ import type { BackendConfig, Config } from "#libs/config/model.ts";
 import type { ProbeAnswer, ProbePort } from "./probe.ts";
 
 /** The end of a good attempt. */
-export function okEnd(ttftMs = 100, tpotMs = 10, outputTokens = 11): AttemptEnd {
+export function okEnd(ttftMs = 100, tpotMs = 10, outputTokens = 41): AttemptEnd {
   const durationMs = ttftMs + tpotMs * (outputTokens - 1);
   return create(AttemptEndSchema, { outcome: Outcome.OK, ttftMs, durationMs, usage: { outputTokens }, contentSeen: true });
 }

@@ -14,6 +14,8 @@ export interface Waiter {
   /** Called once with why it will not go; dispatching answers it otherwise. */
   readonly refuse: (denial: Denial) => void;
   settled: boolean;
+  /** It can no longer be on time and goes behind those that can; age brings it forward again. */
+  late: boolean;
 }
 
 /** What trying to dispatch a waiter came to. */
@@ -85,6 +87,24 @@ export class ClassQueue {
     if (lane !== undefined && this.#headOf(lane, 0) === undefined) this.#lanes.delete(key);
   }
 
+  /** The latest waiter of the tenant with the most in the queue, if that is another than `tenant` with more than it. */
+  pushOut(tenant: string): Waiter | undefined {
+    let most = (this.#waiting.get(tenant) ?? 0) + 1;
+    let whose: string | undefined;
+    for (const [name, count] of this.#waiting) {
+      if (count <= most) continue;
+      most = count;
+      whose = name;
+    }
+    let last: Waiter | undefined;
+    if (whose === undefined) return last;
+    for (const lane of this.#lanes.values()) {
+      for (const waiter of lane.get(whose)?.items() ?? [])
+        if (!waiter.settled && (last === undefined || waiter.order > last.order)) last = waiter;
+    }
+    return last;
+  }
+
   /** Whoever has waited longest. */
   oldest(): Waiter | undefined {
     return firstUnsettled(this.#arrivals);
@@ -149,7 +169,13 @@ export class ClassQueue {
     let best: Waiter | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (const [tenant, line] of lane) {
-      const head = firstUnsettled(line);
+      let head = firstUnsettled(line);
+      while (head !== undefined && !head.late && isLate(head, nowMs)) {
+        line.pop();
+        head.late = true;
+        line.push(head);
+        head = firstUnsettled(line);
+      }
       if (head === undefined) {
         lane.delete(tenant);
         continue;
@@ -170,7 +196,15 @@ export class ClassQueue {
   }
 }
 
+/** Share of its target that a first token takes from dispatch: whoever has less time left can no longer be on time. */
+const LATE_SHARE = 0.5;
+
+function isLate({ dueMs, resolved }: Waiter, nowMs: number): boolean {
+  return dueMs - LATE_SHARE * resolved.ttftTargetMs <= nowMs;
+}
+
 function isDueBefore(a: Waiter, b: Waiter): boolean {
+  if (a.late !== b.late) return b.late;
   return a.dueMs < b.dueMs || (a.dueMs === b.dueMs && a.order < b.order);
 }
 

@@ -141,3 +141,16 @@ test("promotions stay a tenth of the dispatches however old the queue is", () =>
   assert.ok(line.count("old") <= 22, String(line.count("old")));
   assert.ok(line.count("old") >= 18, String(line.count("old")));
 });
+
+test("a light tenant that is never idle for long does not owe what others used meanwhile", () => {
+  const line = new Line();
+  for (let count = 0; count < 400; count++) line.ask("flood");
+  line.ask("light");
+  line.serve(20);
+  for (let round = 0; round < 10; round++) {
+    line.ask("light");
+    line.serve(1);
+    assert.equal(line.served.at(-1)!.tenant, "light", `round ${round}`);
+    line.serve(19);
+  }
+});

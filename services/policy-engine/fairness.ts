@@ -4,6 +4,12 @@ const HALF_LIFE_MS = 60_000;
 /** Tenants remembered; beyond that the ones not heard of longest start anew. */
 const TENANTS_MAX = 10_000;
 
+/** A tenant served within this long is not idle, though none of its requests may wait just now, ms. */
+const ACTIVE_MS = 10_000;
+
+/** Weighted tokens by which such a tenant may stay behind those that wait: some fifty ordinary requests. */
+const ACTIVE_CREDIT = 100_000;
+
 interface Account {
   service: number;
   atMs: number;
@@ -27,9 +33,16 @@ export class Fairness {
     this.#set(tenant, Math.max(0, this.served(tenant, nowMs) + weightedTokens), nowMs);
   }
 
-  /** Raises a tenant that was idle to `floor`. */
+  /**
+   * One of the tenant's requests begins to wait, and no other does: raises it to `floor`, the least of those that wait. A light
+   * tenant has nothing in the queue between any two of its requests; raised all the way each time, it would owe for what the others
+   * use, so it keeps a credit that is bounded.
+   */
   lift(tenant: string, floor: number, nowMs: number): void {
-    if (this.served(tenant, nowMs) < floor) this.#set(tenant, floor, nowMs);
+    const account = this.#accounts.get(tenant);
+    const isIdle = account === undefined || nowMs - account.atMs > ACTIVE_MS;
+    const least = isIdle ? floor : floor - ACTIVE_CREDIT;
+    if (this.served(tenant, nowMs) < least) this.#set(tenant, least, nowMs);
   }
 
   #set(tenant: string, service: number, nowMs: number): void {

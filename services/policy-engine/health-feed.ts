@@ -71,7 +71,8 @@ function applyGauges(backend: BackendState, health: BackendHealth, nowMs: number
   backend.engineQueue = Math.round(gauges.waiting);
   backend.kvCapacityTokens = gauges.kvCapacityTokens;
   backend.foreignInFlight = Math.max(0, Math.round(gauges.running + gauges.waiting) - ours);
-  if (gauges.waiting > 1) backend.limit.onQueue(nowMs);
+  // Where memory is known the model limits by it; prompts that wait for the running iteration are no sign of too much.
+  if (gauges.kvCapacityTokens === 0 && gauges.waiting > 1) backend.limit.onQueue(nowMs);
 }
 
 /** Gauges that stopped coming: own accounting is the truth that is left. */

@@ -11,6 +11,11 @@ export class Heap<T> {
     return this.#items.length;
   }
 
+  /** All of them, in no order. */
+  items(): readonly T[] {
+    return this.#items;
+  }
+
   /** The least item, or undefined. */
   peek(): T | undefined {
     return this.#items[0];

@@ -235,6 +235,11 @@ export class Holdings {
   #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {
     const hold = attemptOf(holding, attemptId);
     if (holding === undefined || hold === undefined || !this.#live.has(hold)) return;
+    if (hold.trial) {
+      // A backend that answers is back: the trial need not last as long as the answer.
+      hold.trial = false;
+      this.#tell(hold.backend, SUCCESS, true, nowMs);
+    }
     hold.backend.prefillTokens = Math.max(0, hold.backend.prefillTokens - hold.prefillTokens);
     hold.prefillTokens = 0;
     if (holding.request.stream) learnTtft(hold.compiled, hold.backend, hold.basis, ttftMs, nowMs);

@@ -24,6 +24,9 @@ const GAP_OUTLIER = 3;
 /** A request without a first token older than this many predictions is a sample already. */
 const CENSORED_FACTOR = 1.5;
 
+/** The same for an opaque backend, whose times to first token vary by themselves: one in a hundred is three times the median. */
+const CENSORED_OPAQUE_FACTOR = 4;
+
 /** Observations beyond which more do not make a backend better known. */
 const SAMPLES_MAX = 1_000;
 
@@ -65,7 +68,8 @@ const OUTLIERS_BELIEVED_AFTER_MS = 1_000;
 /** A gap per output token was seen, on a stream or averaged over a whole answer. */
 export function learnGap(backend: CompiledBackend, state: BackendState, observedMs: number, nowMs: number): void {
   if (!(observedMs > 0) || nowMs - state.gapLearnedAtMs < GAP_SAMPLE_INTERVAL_MS) return;
-  if (backend.structural) {
+  // While prompts of ours are computed a gap holds their prefill, which the prediction counts by itself.
+  if (backend.structural && state.prefillTokens + state.peerPrefillTokens === 0) {
     const currentMs = gapMs(backend, state, state.load, state.contextTokens + state.peerContextTokens);
     if (isOutlier(state, observedMs, currentMs, nowMs)) return;
     const structMs = currentMs / state.decodeRatio;
@@ -115,7 +119,7 @@ export function learnTtft(backend: CompiledBackend, state: BackendState, basis: 
  * stands still, so its age counts as a sample where that makes the backend look slower (routing, section 1.2).
  */
 export function learnCensored(backend: CompiledBackend, state: BackendState, basis: TtftBasis, ageMs: number, nowMs: number): void {
-  if (ageMs <= CENSORED_FACTOR * basis.predictedTtftMs) return;
+  if (ageMs <= (backend.structural ? CENSORED_FACTOR : CENSORED_OPAQUE_FACTOR) * basis.predictedTtftMs) return;
   if (!backend.structural) {
     addBias(state, Math.min(ageMs, BIAS_MS), nowMs);
     return;

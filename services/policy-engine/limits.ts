@@ -2,8 +2,11 @@ import { prefillShare, PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
-/** Share of the pace target that the limit aims at. */
-const TARGET_SHARE = 0.9;
+/**
+ * Share of the pace target that the limit aims at. Above one: the limit is the last resort behind a placement that keeps within the
+ * target where it can, and requests held back with room left miss their first token for nothing.
+ */
+const TARGET_SHARE = 1.15;
 
 /** A limit cannot make a backend faster than it is alone: the pace aimed at is never below this many times that. */
 export const PACE_LONE_FACTOR = 2;

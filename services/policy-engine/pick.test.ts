@@ -42,7 +42,7 @@ test("within a tenth of the cheapest the lower score wins", () => {
 });
 
 test("whoever misses a target by the headroom comes after all who meet it", () => {
-  assert.deepEqual(order(tableOf({ gate: 901 }, { gate: 900, nano: 9_000_000 }, { tpot: 46 })), [1, 0, 2]);
+  assert.deepEqual(order(tableOf({ gate: 901 }, { gate: 900, nano: 9_000_000 }, { tpot: 41 })), [1, 0, 2]);
   assert.deepEqual(order(tableOf({ gate: 901 }, { gate: 900, nano: 9_000_000 }), 7, false, { ...WEIGHTS, headroom: 1 }), [0, 1]);
 });
 
@@ -110,4 +110,20 @@ test("blind to other engines, the better of two drawn candidates is taken, and t
     table.holder = 2;
     assert.ok(order(table, seed)[0]! <= 2);
   }
+});
+
+test("where nothing costs money the score decides among the late, not whose own lateness is least", () => {
+  const rows = [
+    { gate: 1_100, score: 9_000 },
+    { gate: 2_000, score: 4_000 },
+  ] as const;
+  assert.deepEqual(order(tableOf(...rows)), [1, 0]);
+  assert.deepEqual(order(tableOf(...rows, { gate: 9_000, score: 9_000, nano: 1 })).slice(0, 2), [0, 1], "money is at stake");
+});
+
+test("a little-known candidate is tried before one known to be late", () => {
+  assert.deepEqual(
+    order(tableOf({ gate: 5_000, score: 1 }, { standing: STANDING.uncertain, score: 5_000 }, { standing: STANDING.fresh, gate: 6_000 })),
+    [1, 0, 2],
+  );
 });

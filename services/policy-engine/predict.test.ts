@@ -62,7 +62,7 @@ test("a loaded engine adds what is ahead, the prefill rate, memory pressure and 
   near(out.ttftMs, 0.5 * gap + prefill * (3_000 + 600) + nextGap + 150, "ttft");
   near(out.tpotMs, nextGap / (1 - (prefill * 4_000) / 1_000), "tpot");
   near(out.externalityMs, 10 * (200 * decode * 0.07 + 600 * prefill), "externality");
-  near(out.scoreMs, out.ttftMs + 200 * out.tpotMs + out.externalityMs, "J");
+  near(out.scoreMs, out.ttftMs + 200 * out.tpotMs + out.externalityMs - 10 * prefill * 400, "J");
 });
 
 test("an opaque backend is predicted from what it showed for prompts of that size", () => {
@@ -70,7 +70,7 @@ test("an opaque backend is predicted from what it showed for prompts of that siz
   const out = emptyPrediction();
   predict(out, compiled, state, REQUEST, 0, 0);
   assert.equal(out.ttftMs, 450);
-  assert.equal(out.gateMs, 900);
+  near(out.gateMs, Math.sqrt(450 * 900), "gate");
   for (let count = 0; count < 100; count++) {
     const basis: TtftBasis = { prefillAhead: 0, uncachedTokens: 1_000, inputTokens: 1_000, load: 0, context: 0, predictedTtftMs: 0 };
     learnTtft(compiled, state, basis, count < 90 ? 200 : 2_000, count);
@@ -175,9 +175,9 @@ test("owned capacity is free while there is room and as dear as the cheapest clo
   near(saturation(state, { ...prediction, tpotMs: 45 }, 1_000, 50), 0.9, "pace is tightest");
 });
 
-test("the modelled limit is the most sequences whose pace and memory stay within nine tenths", () => {
+test("the modelled limit is the most sequences whose pace and memory stay within their targets", () => {
   const { compiled, state } = gpu();
-  assert.equal(modelLimit(compiled, state, 50, 0), Math.floor((45 - 10) / (0.07 + 0.065)));
+  assert.equal(modelLimit(compiled, state, 50, 0), Math.floor((1.15 * 50 - 10) / (0.07 + 0.065)));
   state.kvCapacityTokens = 100_000;
   assert.equal(modelLimit(compiled, state, 50, 0), 90);
   state.kvCapacityTokens = 0;
@@ -185,4 +185,23 @@ test("the modelled limit is the most sequences whose pace and memory stay within
   assert.ok(modelLimit(compiled, state, 50, 0) >= 60, "a backend slow when alone is not throttled for it");
   refreshLimit(compiled, state, 50, 0);
   assert.ok(state.limitValue >= 1 && state.limitValue <= compiled.config.concurrency.max);
+});
+
+test("a gap seen while prompts of ours are computed says nothing of the decode pace", () => {
+  const { compiled, state } = gpu();
+  state.prefillTokens = 4_000;
+  learnGap(compiled, state, 25, 1_000);
+  assert.equal(state.decodeRatio, 1);
+  state.prefillTokens = 0;
+  learnGap(compiled, state, 25, 2_000);
+  assert.ok(state.decodeRatio > 1);
+});
+
+test("an opaque backend's times vary by themselves: three times the prediction is no sample yet", () => {
+  const { compiled, state } = cloud();
+  const basis: TtftBasis = { prefillAhead: 0, uncachedTokens: 100, inputTokens: 100, load: 0, context: 0, predictedTtftMs: 450 };
+  learnCensored(compiled, state, basis, 1_350, 0);
+  assert.equal(state.biasMs, 0);
+  learnCensored(compiled, state, basis, 1_900, 0);
+  assert.equal(state.biasMs, 1_900);
 });

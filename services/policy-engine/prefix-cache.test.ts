@@ -70,6 +70,18 @@ function finish(scene: World, asked: ReturnType<typeof request>, name: string): 
   scene.session.report(report(asked.decisionId, name, DONE));
 }
 
+test("an engine's memory holds as many tokens of a long prompt as of short ones", () => {
+  const cache = new PrefixCache();
+  const blocks = 16 + 60;
+  const long = keysOf(hashesOf(1, blocks));
+  cache.add(long, blocks, tokensOf(blocks), 0);
+  assert.equal(cache.size, blocks);
+  const other = keysOf(hashesOf(2, blocks));
+  cache.add(other, blocks, tokensOf(blocks), 1_000);
+  assert.equal(cache.held(long, blocks, 1_000), 0, "there is room for one of them");
+  assert.equal(cache.size, blocks);
+});
+
 test("a conversation goes back to the engine that holds its prefix, unless that one is too busy", async () => {
   const names = ["g1", "g2", "g3"];
   const scene = await world(

@@ -62,7 +62,9 @@ export class PrefixCache {
   /** A prompt of these blocks was sent there. Returns how many leading blocks were held before. */
   add(keys: Float64Array, count: number, capacityTokens: number, nowMs: number): number {
     const known = this.held(keys, count, nowMs);
-    const blocksMax = capacityTokens > 0 ? Math.ceil(capacityTokens / FINE_TOKENS) : BLOCKS_DEFAULT;
+    // Blocks behind the first kilotoken stand for four times as many tokens.
+    const perBlock = count === 0 ? FINE_TOKENS : Math.max(FINE_TOKENS, tokensOf(count) / count);
+    const blocksMax = capacityTokens > 0 ? Math.ceil(capacityTokens / perBlock) : BLOCKS_DEFAULT;
     for (let block = count - 1; block >= 0; block--) {
       const key = keys[block]!;
       const usedMs = this.#usedMs.get(key);

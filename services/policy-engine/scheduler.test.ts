@@ -146,3 +146,24 @@ test("clearing refuses everyone once", () => {
   scheduler.expire(1e9);
   assert.equal(log.length, 2);
 });
+
+test("whoever can no longer be on time goes behind those who still can", () => {
+  const { add, pump, log } = scene();
+  add("late", asked({ ...INTERACTIVE, ttftTargetMs: 1_000 }), 0);
+  add("in time", asked({ ...INTERACTIVE, ttftTargetMs: 1_000 }), 600);
+  add("lenient", asked({ ...INTERACTIVE, ttftTargetMs: 5_000 }), 600);
+  pump(3, 700);
+  assert.deepEqual(log, ["in time", "lenient", "late"]);
+});
+
+test("a full queue gives the latest place of whoever fills it to a tenant with less in it", () => {
+  const classes = { ...CONFIG.classes, standard: { ...CONFIG.classes.standard, queueMax: 3 } };
+  const { add, pump, log } = scene(classes);
+  for (const label of ["a1", "a2", "a3"]) add(label, asked({ ...STANDARD, tenant: "a" }));
+  assert.ok("reason" in add("a4", asked({ ...STANDARD, tenant: "a" })), "not for itself");
+  assert.ok(!("reason" in add("b1", asked({ ...STANDARD, tenant: "b" }))));
+  assert.deepEqual(log, ["a3: QUEUE_FULL"]);
+  assert.ok("reason" in add("b2", asked({ ...STANDARD, tenant: "b" })), "nobody has more than b would have then");
+  pump(3);
+  assert.deepEqual(log.slice(1).toSorted(), ["a1", "a2", "b1"]);
+});

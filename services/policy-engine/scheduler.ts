@@ -81,6 +81,7 @@ export class Scheduler {
   enqueue(resolved: Resolved, nowMs: number, refuse: (denial: Denial) => void): Waiter | Denial {
     const queue = this.#queue(resolved.class);
     const { queueMax, maxWaitMs } = this.#limits(resolved.class);
+    if (queue.depth >= queueMax) makeRoom(queue, resolved.request.tenant, nowMs);
     if (queue.depth >= queueMax) {
       return deny("QUEUE_FULL", `The ${resolved.class} queue is full (${queueMax} requests)`, { retryAfterMs: retryAfterMs(queue, nowMs) });
     }
@@ -97,6 +98,7 @@ export class Scheduler {
       order: this.#order++,
       refuse,
       settled: false,
+      late: false,
     };
     queue.add(waiter, nowMs);
     this.#expiries.push(waiter);
@@ -192,6 +194,15 @@ export class Scheduler {
   #limits(name: SchedulingClass): { readonly queueMax: number; readonly maxWaitMs: number; readonly minShare: number } {
     return name === "system" ? SYSTEM_QUEUE : this.#config.classes[name];
   }
+}
+
+/** A full queue is shared too: whoever takes up the most of it gives its latest place to a tenant with less. */
+function makeRoom(queue: ClassQueue, tenant: string, nowMs: number): void {
+  const victim = queue.pushOut(tenant);
+  if (victim === undefined) return;
+  queue.settle(victim);
+  const detail = `The ${queue.name} queue is full, and most of it was this tenant's`;
+  victim.refuse(deny("QUEUE_FULL", detail, { retryAfterMs: retryAfterMs(queue, nowMs) }));
 }
 
 function expiryOf(waiter: Waiter, queue: ClassQueue, nowMs: number): Denial {

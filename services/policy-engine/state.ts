@@ -13,8 +13,8 @@ export const INPUT_BUCKETS: readonly number[] = [256, 1_024, 4_096, 16_384, Numb
 /** Latency observations count half after this, ms. */
 const LATENCY_HALF_LIFE_MS = 5 * 60_000;
 
-/** Concurrency an opaque backend starts with; refusals and successes move it from there. */
-const OPAQUE_INITIAL_LIMIT = 20;
+/** Concurrency an opaque backend starts with: a provider says by its first refusal when it is too much, and holding requests back says nothing. */
+const OPAQUE_INITIAL_LIMIT = 256;
 
 /** Mean output before any answer was seen, tokens. */
 const MEAN_OUTPUT_PRIOR = 200;

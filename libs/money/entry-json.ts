@@ -33,6 +33,8 @@ export interface EntryJson {
   readonly unpriced: boolean;
   readonly price_version: string;
   readonly purpose: string;
+  /** What was set aside before the attempt left; an estimate without stated usage stays within it. 0 = unknown. */
+  readonly reserved_nano_usd: string;
   /** Attempt whose entry this one takes back; empty = none. */
   readonly reverses: string;
 }
@@ -90,6 +92,7 @@ export function entryJson(entry: Entry): EntryJson {
     unpriced: record.unpriced,
     price_version: record.priceVersion,
     purpose: record.purpose,
+    reserved_nano_usd: record.reservedNanoUsd.toString(),
     reverses: entry.reverses,
   };
 }

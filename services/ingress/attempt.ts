@@ -56,6 +56,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   readonly startedAtMs: number;
   /** Monotonic. */
   readonly startedMs: number;
+  reservedNanoUsd = 0n;
   /** Monotonic; 0 while running. */
   endedMs = 0;
   handle: AttemptHandle | undefined;

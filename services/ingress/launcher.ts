@@ -22,7 +22,7 @@ export function createAttempt(
     deps.policy,
     owner,
   );
-  deps.money.intend(attempt);
+  attempt.reservedNanoUsd = deps.money.intend(attempt);
   return attempt;
 }
 

@@ -24,6 +24,8 @@ export interface AttemptIdentity {
   readonly resume: unknown;
   /** Wall clock, ms since the epoch. */
   readonly startedAtMs: number;
+  /** What its intent set aside, nano-USD; 0 before. */
+  readonly reservedNanoUsd: bigint;
 }
 
 /** What an attempt came to. */
@@ -127,8 +129,8 @@ export class Money {
     this.#outbox = outbox;
   }
 
-  /** Writes the intent: this attempt may cost up to the reserved amount. */
-  intend(identity: AttemptIdentity): void {
+  /** Writes the intent: this attempt may cost up to the returned amount, nano-USD. */
+  intend(identity: AttemptIdentity): bigint {
     const { intake, candidate } = identity;
     const output = intake.decide.operation === Operation.EMBEDDINGS ? 0 : this.#mostOutput(intake, candidate);
     const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
@@ -141,6 +143,7 @@ export class Money {
       usage: usageOfTokens(intake.decide.inputTokens, 0),
       priceVersion: this.#prices.index.version,
     });
+    return reserved;
   }
 
   #mostOutput(intake: Intake, candidate: Candidate): number {
@@ -217,7 +220,7 @@ function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
     provider: candidate.provider,
     upstreamModel: candidate.upstreamModel,
     priceVersion: decision.priceVersion,
-    reservedNanoUsd: 0n,
+    reservedNanoUsd: identity.reservedNanoUsd,
     startedAtUs: BigInt(Math.round(identity.startedAtMs * 1000)),
     durationMs: 0,
     ttftMs: 0,

@@ -31,6 +31,7 @@ export interface EntryLine {
   readonly cost_nano_usd: string;
   readonly outcome: string;
   readonly estimated: boolean;
+  readonly reserved_nano_usd: string;
 }
 
 /** How a gateway runs. */

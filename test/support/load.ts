@@ -29,6 +29,8 @@ export interface LoadOptions {
   /** Whether the client leaves after the first content. */
   readonly aborts?: (index: number) => boolean;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Called before each request. */
+  readonly onSend?: (index: number) => void;
   /** Called after each answer; what it returns is waited for before the same client sends its next request. */
   readonly onAnswer?: (line: ClientLine, done: number) => void | Promise<void>;
 }
@@ -40,6 +42,7 @@ export async function sendLoad(options: LoadOptions): Promise<ClientLine[]> {
   let next = 0;
   const worker = async (): Promise<void> => {
     for (let index = next++; index < options.count; index = next++) {
+      options.onSend?.(index);
       const line = await sendOne(pool, options, index);
       lines.push(line);
       await options.onAnswer?.(line, lines.length);

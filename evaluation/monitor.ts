@@ -52,7 +52,7 @@ class SimulatedProbe implements ProbePort {
 }
 
 /** An engine's gauges in vLLM's words. */
-function metricsOf(engine: SimulatedEngine): string {
+export function metricsOf(engine: SimulatedEngine): string {
   const blocks = Math.floor(engine.profile.kvCapacity / VLLM_BLOCK_TOKENS);
   return [
     `vllm:num_requests_running{model_name="m",engine="0"} ${engine.running}`,

@@ -90,7 +90,10 @@ test("no source is dead: everything is reached from an entry or a test", () => {
   const byPath = new Map(sources.map((source) => [source.path, source]));
   const entries = sources.filter(
     ({ path, isTest }) =>
-      isTest || /^(deploy\/(main|actions|setup|mesh)|evaluation\/main|bench\/(run|micro\/.*|.*main|upstream|proxy|.*sink))\.ts$/.test(path),
+      isTest ||
+      /^(deploy\/(main|actions|setup|mesh)|evaluation\/(main|live\/(main|engines-main))|bench\/(run|micro\/.*|.*main|upstream|proxy|.*sink))\.ts$/.test(
+        path,
+      ),
   );
   const reached = new Set<string>();
   const visit = (path: string): void => {

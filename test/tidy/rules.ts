@@ -44,6 +44,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "services/console", may: LIBS },
   { room: "simulator", may: LIBS },
   { room: "evaluation", may: [...LIBS, "services"] },
+  { room: "evaluation/live", may: [...LIBS, "services", "evaluation", "deploy"] },
   { room: "bench", may: [...LIBS, "services", "simulator", "deploy"] },
   { room: "cli", may: LIBS },
   { room: "deploy", may: [...LIBS, "services", "simulator", "cli", "bench"] },
@@ -81,7 +82,7 @@ export const BUILTIN_OWNERS: Readonly<Record<string, readonly string[]>> = {
   "node:fs": ["libs/config", "libs/outbox", "services/cost-ledger", "cli", "deploy", "bench", "evaluation"],
   "node:fs/promises": ["libs/config", "libs/outbox", "services/cost-ledger", "cli", "deploy", "bench"],
   "node:sqlite": ["services/cost-ledger"],
-  "node:child_process": ["deploy", "bench", "cli"],
+  "node:child_process": ["deploy", "bench", "cli", "evaluation/live"],
 };
 
 /** Calls that only their owner may make: time, chance and the environment are arguments everywhere else. */

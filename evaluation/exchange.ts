@@ -187,6 +187,7 @@ export class Exchange {
       reason: failure?.reason ?? "",
       retryAfterMs: failure?.retryAfterMs ?? 0,
       httpStatus: failure?.httpStatus ?? 200,
+      costNanoUsd: 0n,
     };
     this.#report({ case: "ended", value });
     this.#deps.completed(candidate.backend, id, value);

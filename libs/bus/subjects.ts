@@ -16,6 +16,8 @@ export const SUBJECTS = {
   pricePublished: "signalbox.price.published.v1",
   /** LoadPublished; one token: the engine id. */
   loadPublished: "signalbox.load.published.v1",
+  /** ScoresRecorded, from the ledger, once they are stored. */
+  scoreRecorded: "signalbox.score.recorded.v1",
   /** BudgetCrossed, once per window and threshold. */
   budgetCrossed: "signalbox.budget.crossed.v1",
 } as const;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
+import { AnswerReviewSchema, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { AttemptRecordSchema, RecordKind, type AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { encodeRecord, peekRecord, recordBytesMax } from "./record-codec.ts";
@@ -38,11 +39,24 @@ const anyRecord = fc
       anomaly: fc.boolean(),
     }),
     withUsage: fc.boolean(),
+    role: fc.constantFrom("", "shadow", "judge"),
+    review: fc.option(
+      fc.record({
+        empty: fc.boolean(),
+        refused: fc.boolean(),
+        schema: fc.constantFrom(SchemaCheck.UNSPECIFIED, SchemaCheck.VALID, SchemaCheck.INVALID),
+        textLength: uint32,
+        toolCalls: uint32,
+        toolAgreement: fc.constantFrom(ToolAgreement.UNSPECIFIED, ToolAgreement.AGREES, ToolAgreement.DIFFERS),
+      }),
+      { nil: undefined },
+    ),
   })
-  .map(({ usage, withUsage, tags, ...fields }): AttemptRecord => {
+  .map(({ usage, withUsage, review, tags, ...fields }): AttemptRecord => {
     const record = create(AttemptRecordSchema, fields as MessageInitShape<typeof AttemptRecordSchema>);
     record.tags = { ...tags };
     if (withUsage) record.usage = create(UsageSchema, usage);
+    if (review !== undefined) record.review = create(AnswerReviewSchema, review);
     return record;
   });
 

@@ -1,4 +1,5 @@
 import type { Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import type { AnswerReview } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { RecordKind, type AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 
 /** Numbers, tags and lengths of a record together stay below this; strings come on top. */
@@ -35,6 +36,7 @@ export function recordBytesMax(record: AttemptRecord): number {
     record.responseId.length +
     record.priceGrade.length +
     record.purpose.length +
+    record.role.length +
     (record.usage?.serviceTier.length ?? 0);
   let tags = 0;
   for (const key in record.tags) {
@@ -85,6 +87,8 @@ export function encodeRecord(record: AttemptRecord, target: Buffer, offset: numb
   double(32, record.gpuSeconds);
   uint(33, record.operation);
   uint(34, record.stream ? 1 : 0);
+  text(35, record.role);
+  if (record.review) reviewField(record.review);
   return at;
 }
 
@@ -196,6 +200,19 @@ function usageField(usage: Usage): void {
   uint(10, usage.webSearches);
   text(11, usage.serviceTier);
   uint(12, usage.anomaly ? 1 : 0);
+  closeMessage(start);
+}
+
+function reviewField(review: AnswerReview): void {
+  tag(36, BYTES);
+  const start = at;
+  at += 1;
+  uint(1, review.empty ? 1 : 0);
+  uint(2, review.refused ? 1 : 0);
+  uint(3, review.schema);
+  uint(4, review.textLength);
+  uint(5, review.toolCalls);
+  uint(6, review.toolAgreement);
   closeMessage(start);
 }
 

@@ -40,6 +40,10 @@ export type {
   LedgerPeer,
   LedgerReport,
   PriceBook,
+  RecordScoreRequest,
+  RecordScoreResponse,
+  Score,
+  ScoreSum,
 } from "./ledger.ts";
 export type {
   ArmComparison,

@@ -8,8 +8,10 @@ import type {
   LeaseBudgetRequest,
   LeaseBudgetResponse,
   LedgerReport,
+  RecordScoreRequest,
+  RecordScoreResponse,
 } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
-import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import type { Entry, PriceBook, Score, ScoreSum } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 
 export type {
   BudgetState,
@@ -22,6 +24,10 @@ export type {
   LeaseBudgetResponse,
   LedgerReport,
   PriceBook,
+  RecordScoreRequest,
+  RecordScoreResponse,
+  Score,
+  ScoreSum,
 };
 
 /** Which entries to export. */
@@ -75,4 +81,8 @@ export interface LedgerPeer {
   leaseBudget(request: LeaseBudgetRequest): Promise<LeaseBudgetResponse>;
   /** Budgets with what is spent and left. */
   budgets(tenant?: string): Promise<readonly BudgetState[]>;
+  /** Stores a score; `found` is false where the tenant has no booked answer of that id. Scores in experiments are then told on the bus. */
+  recordScore(request: RecordScoreRequest): Promise<RecordScoreResponse>;
+  /** Scores of answers in experiments, added up by experiment, arm, revision, metric and source; `experiment` empty = of all. */
+  scores(experiment: string): Promise<readonly ScoreSum[]>;
 }

@@ -37,6 +37,8 @@ export function createLedgerClient(deps: UnaryClientDeps): Closing<LedgerPeer> {
     },
     leaseBudget: (request) => client.call(LedgerService.method.leaseBudget, request),
     budgets: async (tenant) => (await client.call(LedgerService.method.listBudgets, { tenant: tenant ?? "" })).budgets,
+    recordScore: (request) => client.call(LedgerService.method.recordScore, request),
+    scores: async (experiment) => (await client.call(LedgerService.method.listScores, { experiment })).sums,
     close: () => client.close(),
   };
 }

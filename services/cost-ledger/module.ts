@@ -16,6 +16,7 @@ import { hourSpan, idleRecords, rentedHours } from "./idle.ts";
 import { PricePublisher } from "./price-publisher.ts";
 import { reconcileInvoice } from "./reconcile.ts";
 import { createPostgresStore } from "./store-postgres.ts";
+import { ANSWER_KEPT_MS, ScoreDesk } from "./scores/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import { createSqliteStore } from "./store-sqlite.ts";
 import type { LedgerStore } from "./store.ts";
@@ -45,6 +46,8 @@ const PRICES_PERIOD_MS = 30_000;
 const CONTROL_PERIOD_MS = 10_000;
 /** How often hours are closed and rent that nobody used is booked, ms. */
 const IDLE_PERIOD_MS = 60_000;
+/** How often answers that can no longer be scored are forgotten, ms. */
+const ANSWERS_PERIOD_MS = 3_600_000;
 /** Another replica's change of the control state is noticed within this. */
 const CONTROL_POLL_MS = 2_000;
 const SQLITE_PREFIX = "sqlite:";
@@ -58,6 +61,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   const control = new Control({ store, bus, clock, random: deps.random, config });
   const consumer = new Consumer({ store, bus, prices, clock, logger, metrics: deps.metrics });
   const desk = new BudgetDesk({ config, store, bus, clock, logger });
+  const scores = new ScoreDesk({ store, bus, clock });
   const timers: Timer[] = [];
   let endConfig = (): void => {};
 
@@ -74,6 +78,10 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     closeHours(store, config.current, prices.index, clock.now()).catch((error: unknown) => {
       logger.warn({ error: String(error) }, "idle time could not be booked; it is tried again");
     });
+  };
+  const forgetAnswers = (): void => {
+    // What is not forgotten now is forgotten an hour later.
+    if (store.up) store.forgetAnswers(clock.now() - ANSWER_KEPT_MS).catch(() => undefined);
   };
   const reprice = (): void => {
     prices.rebuild(config.current);
@@ -97,6 +105,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       timers.push(
         clock.every(PRICES_PERIOD_MS, () => prices.publish()),
         clock.every(IDLE_PERIOD_MS, bookIdle),
+        clock.every(ANSWERS_PERIOD_MS, forgetAnswers),
         clock.every(CONTROL_PERIOD_MS, () => control.publish()),
         clock.every(CONTROL_POLL_MS, () => store.kind === "postgres" && store.up && tryRefresh(control)),
       );
@@ -124,7 +133,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       },
     ],
   };
-  return { module, ledger: ledgerOf(store, prices, desk, clock), control };
+  return { module, ledger: ledgerOf(store, prices, desk, scores, clock), control };
 }
 
 function tryRefresh(control: Control): void {
@@ -140,7 +149,7 @@ function openStore(deps: CostLedgerDeps): LedgerStore {
   return createSqliteStore(path, deps.clock);
 }
 
-function ledgerOf(store: LedgerStore, prices: PricePublisher, desk: BudgetDesk, clock: Clock): LedgerPeer {
+function ledgerOf(store: LedgerStore, prices: PricePublisher, desk: BudgetDesk, scores: ScoreDesk, clock: Clock): LedgerPeer {
   return {
     exportEntries: (filter) => exportAll(store, filter),
     costs: (query) => store.costs(query),
@@ -150,6 +159,8 @@ function ledgerOf(store: LedgerStore, prices: PricePublisher, desk: BudgetDesk, 
     reconcile: (query) => reconcile(store, prices, query, clock.now()),
     leaseBudget: (request) => desk.lease(request),
     budgets: (tenant) => desk.list(tenant),
+    recordScore: (request) => scores.record(request),
+    scores: (experiment) => scores.sums(experiment),
   };
 }
 

@@ -3,6 +3,8 @@ import type { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { COLUMNS, type ColumnValue } from "./columns.ts";
 import { CHAIN_START, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
 import { ROLLUP_ADD, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_SUMS, rollUp, type RollupRow } from "./rollups.ts";
+import { answersOf } from "./scores/answers.ts";
+import { noteAnswers } from "./scores/postgres-scores.ts";
 import { Overtaken, type Booked, type BudgetRow } from "./store.ts";
 
 /** Advisory lock of this program: one writer of entries over all processes. */
@@ -39,6 +41,7 @@ export async function bookBatch(client: pg.PoolClient, records: readonly PricedR
       COLUMNS.map(({ value }) => plan.rows.map((row) => parameterOf(value(row)))),
     );
   }
+  await noteAnswers(client, answersOf(plan.rows));
   const rolled = rollUp(plan.rows);
   if (rolled.length > 0) await client.query(ADD_ROLLUPS, rollupValues(rolled));
   if (plan.duplicates > 0) await client.query("UPDATE counters SET value = value + $1 WHERE name = 'duplicates'", [plan.duplicates]);

@@ -39,7 +39,8 @@ const GRANTS = `
   REVOKE ALL ON entries FROM ${WRITER_ROLE};
   GRANT SELECT, INSERT ON entries TO ${WRITER_ROLE};
   GRANT SELECT, INSERT ON price_books TO ${WRITER_ROLE};
-  GRANT SELECT, INSERT, UPDATE ON rollups, control, counters, rents, budgets TO ${WRITER_ROLE};
+  GRANT SELECT, INSERT, UPDATE ON rollups, control, counters, rents, budgets, scores TO ${WRITER_ROLE};
+  GRANT SELECT, INSERT, UPDATE, DELETE ON answers TO ${WRITER_ROLE};
 `;
 
 /** Brings the schema up to date, once over all processes. */

@@ -1,4 +1,5 @@
 import { COLUMNS } from "./columns.ts";
+import { POSTGRES_SCORE_TABLES } from "./scores/postgres-scores.ts";
 import { ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
 
 /** Applied in order, each once; `schema_version` counts them. Entries are append-only: the trigger refuses anything else. */
@@ -20,4 +21,5 @@ export const MIGRATIONS: readonly string[] = [
    CREATE TABLE budgets (key text PRIMARY KEY, revision int8 NOT NULL, state text NOT NULL);
    CREATE TABLE rents (backend text PRIMARY KEY, since_ms int8 NOT NULL);
    ${ROLLUP_FILL};`,
+  POSTGRES_SCORE_TABLES,
 ];

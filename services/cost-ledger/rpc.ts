@@ -18,6 +18,7 @@ import {
   LedgerService,
   ListBudgetsResponseSchema,
   ListCostsResponseSchema,
+  ListScoresResponseSchema,
   ReconcileInvoiceResponseSchema,
   VerifyLedgerResponseSchema,
   type VerifyLedgerResponse,
@@ -71,6 +72,10 @@ export function ledgerRpc(host: { readonly ledger: LedgerPeer }): RpcService {
     leaseBudget: (request) => ledger.leaseBudget(request),
     async listBudgets(request) {
       return create(ListBudgetsResponseSchema, { budgets: [...(await ledger.budgets(request.tenant))] });
+    },
+    recordScore: (request) => ledger.recordScore(request),
+    async listScores(request) {
+      return create(ListScoresResponseSchema, { sums: [...(await ledger.scores(request.experiment))] });
     },
   });
 }

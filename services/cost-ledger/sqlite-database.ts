@@ -8,6 +8,8 @@ import { COLUMNS } from "./columns.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
 import { ROLLUP_ADD, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS, rollUp } from "./rollups.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
+import { answersOf, type AnswerRow, type Replaced, type ScoreRow, type ScoreSums } from "./scores/answers.ts";
+import { findAnswer, noteAnswers, putScore, SQLITE_SCORE_TABLES, sumScores } from "./scores/sqlite-scores.ts";
 import {
   EXPORT_BATCH_MAX,
   Overtaken,
@@ -42,6 +44,7 @@ const MIGRATIONS = [
    CREATE TABLE rents (backend TEXT PRIMARY KEY, since_ms INTEGER NOT NULL);
    CREATE TABLE budgets (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, state TEXT NOT NULL);
    ${ROLLUP_FILL};`,
+  SQLITE_SCORE_TABLES,
 ];
 
 const DIALECT: SqlDialect = {
@@ -112,6 +115,7 @@ export class SqliteDatabase implements LedgerStore {
         });
       }
       const plan = planEntries(records, existing, chainEnd(database), nowMs);
+      noteAnswers(database, answersOf(plan.rows));
       for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
       for (const { hour, dimensions, sums } of rollUp(plan.rows)) this.#addRollup!.run(hour, ...dimensions, ...sums);
       if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
@@ -257,6 +261,22 @@ export class SqliteDatabase implements LedgerStore {
           .run(...values).changes,
       ) === 1
     );
+  }
+
+  async findAnswer(tenant: string, responseId: string): Promise<AnswerRow | undefined> {
+    return findAnswer(this.#open(), tenant, responseId);
+  }
+
+  async forgetAnswers(beforeMs: number): Promise<void> {
+    this.#open().prepare("DELETE FROM answers WHERE booked_at_ms < ?").run(Math.floor(beforeMs));
+  }
+
+  async saveScore(score: ScoreRow): Promise<Replaced> {
+    return this.#transaction((database) => putScore(database, score));
+  }
+
+  async scoreSums(experiment: string): Promise<readonly ScoreSums[]> {
+    return sumScores(this.#open(), experiment);
   }
 
   async stop(): Promise<void> {

@@ -8,6 +8,8 @@ import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts
 import { entryOf, type PricedRecord } from "./entries/index.ts";
 import { bookBatch, saveBudgetRows } from "./postgres-booking.ts";
 import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
+import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
+import { answerRow, FIND_ANSWER, putScore, SUM_SCORES, sumsRow } from "./scores/postgres-scores.ts";
 import {
   EXPORT_BATCH_MAX,
   Overtaken,
@@ -249,6 +251,23 @@ class PostgresStore implements LedgerStore {
             expected,
           ]);
     return rows.length === 1;
+  }
+
+  async findAnswer(tenant: string, responseId: string): Promise<AnswerRow | undefined> {
+    const [row] = await this.#query(FIND_ANSWER, [tenant, responseId]);
+    return row && answerRow(tenant, responseId, row);
+  }
+
+  async forgetAnswers(beforeMs: number): Promise<void> {
+    await this.#query("DELETE FROM answers WHERE booked_at_ms < $1", [Math.floor(beforeMs)]);
+  }
+
+  saveScore(score: ScoreRow): Promise<Replaced> {
+    return this.#transaction((client) => putScore(client, score));
+  }
+
+  async scoreSums(experiment: string): Promise<readonly ScoreSums[]> {
+    return (await this.#query(SUM_SCORES, [experiment])).map(sumsRow);
   }
 
   async stop(): Promise<void> {

@@ -5,6 +5,7 @@ import type { Clock, Timer } from "#libs/clock/index.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { PricedRecord } from "./entries/index.ts";
+import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
 import {
   storeUnavailable,
@@ -140,6 +141,22 @@ class SqliteStore implements LedgerStore {
 
   saveControl(expected: bigint, next: StoredControl): Promise<boolean> {
     return this.#call("saveControl", [expected, next]);
+  }
+
+  findAnswer(tenant: string, responseId: string): Promise<AnswerRow | undefined> {
+    return this.#call("findAnswer", [tenant, responseId]);
+  }
+
+  forgetAnswers(beforeMs: number): Promise<void> {
+    return this.#call("forgetAnswers", [beforeMs]);
+  }
+
+  saveScore(score: ScoreRow): Promise<Replaced> {
+    return this.#call("saveScore", [{ ...score }]);
+  }
+
+  scoreSums(experiment: string): Promise<readonly ScoreSums[]> {
+    return this.#call("scoreSums", [experiment]);
   }
 
   async stop(): Promise<void> {

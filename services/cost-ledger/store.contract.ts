@@ -290,6 +290,38 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     assert.deepEqual([stored!.revision, Buffer.from(stored!.state).toString()], [2n, "two"]);
   });
 
+  check("an answer is found by its tenant and id, the last one of an id, until it is forgotten", async (store) => {
+    const inArm = (arm: string): Partial<AttemptRecord> => ({ responseId: "r1", experiment: "x", arm, experimentRevision: 3n });
+    await store.book([posted("a1", inArm("b")), posted("a2", inArm("c")), posted("a3", { responseId: "r2", role: "shadow" })], 1_000);
+    const answer = { tenant: "acme", responseId: "r1", experiment: "x", arm: "c", revision: 3n, bookedAtMs: 1_000 };
+    assert.deepEqual({ ...(await store.findAnswer("acme", "r1")) }, answer);
+    assert.equal(await store.findAnswer("other", "r1"), undefined, "another tenant's answer");
+    assert.equal(await store.findAnswer("acme", "r2"), undefined, "nobody saw a shadow's answer");
+    await store.forgetAnswers(1_000);
+    assert.notEqual(await store.findAnswer("acme", "r1"), undefined);
+    await store.forgetAnswers(1_001);
+    assert.equal(await store.findAnswer("acme", "r1"), undefined);
+  });
+
+  check("the last score of a response, metric and source counts", async (store) => {
+    const score = (responseId: string, value: number, parts = {}): Parameters<LedgerStore["saveScore"]>[0] => ({
+      ...{ tenant: "acme", responseId, metric: "quality", source: "feedback", score: value, comment: "", atMs: 5 },
+      ...{ experiment: "x", arm: "b", revision: 2n, ...parts },
+    });
+    assert.equal(await store.saveScore(score("r1", 0.25)), undefined);
+    assert.equal(await store.saveScore(score("r1", 0.75)), 0.25);
+    assert.equal(await store.saveScore(score("r2", 0.25)), undefined);
+    assert.equal(await store.saveScore(score("r1", 1, { source: "judge" })), undefined);
+    assert.equal(await store.saveScore(score("r3", 1, { experiment: "" })), undefined);
+    assert.equal(await store.saveScore(score("r4", 1, { experiment: "y" })), undefined);
+    const sums = (await store.scoreSums("x")).map(({ source, count, sum, sumOfSquares }) => [source, count, sum, sumOfSquares]);
+    assert.deepEqual(sums, [
+      ["feedback", 2, 1, 0.625],
+      ["judge", 1, 1, 1],
+    ]);
+    assert.equal((await store.scoreSums("")).length, 3);
+  });
+
   check("a price book stays as it was first kept", async (store) => {
     await store.savePriceBook("v1", Buffer.from("first"), 1);
     await store.savePriceBook("v1", Buffer.from("second"), 2);

@@ -3,6 +3,7 @@ import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ChainLink, PricedRecord } from "./entries/index.ts";
+import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 
 /** What a batch did. */
 export interface Booked {
@@ -105,6 +106,14 @@ export interface LedgerStore {
   loadControl(): Promise<StoredControl | undefined>;
   /** Replaces the control state if it still has revision `expected` (0 = there is none); false when another writer was first. */
   saveControl(expected: bigint, next: StoredControl): Promise<boolean>;
+  /** The answer a tenant got under a response id, as far as it is booked and not forgotten. */
+  findAnswer(tenant: string, responseId: string): Promise<AnswerRow | undefined>;
+  /** Forgets whose answers were booked before this, ms since the epoch. */
+  forgetAnswers(beforeMs: number): Promise<void>;
+  /** Stores a score in place of the one of the same tenant, response, metric and source. */
+  saveScore(score: ScoreRow): Promise<Replaced>;
+  /** Sums of an experiment's scores; of all experiments when it is empty. */
+  scoreSums(experiment: string): Promise<readonly ScoreSums[]>;
   stop(): Promise<void>;
 }
 

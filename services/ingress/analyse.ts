@@ -92,6 +92,7 @@ export function analyse(input: AnalyseInput): Analysis {
     conversation: hashText(firstText(chat, "user", CONVERSATION_CHARS)),
     inputBytes: size.bytes,
     contentClass: size.contentClass,
+    role: "",
   };
   return { decide, size };
 }
@@ -129,6 +130,7 @@ export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequ
     conversation: "",
     inputBytes: size.bytes,
     contentClass: size.contentClass,
+    role: "",
   };
   return { decide, size };
 }

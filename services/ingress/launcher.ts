@@ -42,5 +42,6 @@ export function settleAttempt(deps: DispatchDeps, attempt: Attempt, end: Attempt
   const gpuSeconds = deps.gpuShare.end(attempt.backend, attempt.gpuStart, attempt.endedMs);
   attempt.settlement = deps.money.settle(attempt, end, durationMs, attempt.ttftMs, gpuSeconds);
   const { decisionId } = attempt.intake.decide;
-  deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs));
+  const { costNanoUsd } = attempt.settlement;
+  deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs, costNanoUsd, undefined));
 }

@@ -239,5 +239,6 @@ function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
     gpuSeconds: 0,
     operation: decide.operation,
     stream: intake.stream,
+    role: decide.role,
   };
 }

@@ -1,5 +1,5 @@
 import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import type { AttemptReport } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { AnswerReview, AttemptReport } from "#gen/signalbox/policy/v1/policy_pb.ts";
 
 type ReportEvent = AttemptReport["event"];
 
@@ -31,7 +31,7 @@ export function gapReport(decisionId: string, attemptId: string, backend: string
   });
 }
 
-/** The attempt is over. `durationMs` and `ttftMs` as the ingress saw them where the adapter gives none. */
+/** The attempt is over and came to `costNanoUsd`. `durationMs` and `ttftMs` as the ingress saw them where the adapter gives none. */
 export function endedReport(
   decisionId: string,
   attemptId: string,
@@ -39,6 +39,8 @@ export function endedReport(
   end: AttemptEnd,
   durationMs: number,
   ttftMs: number,
+  costNanoUsd: bigint,
+  review: AnswerReview | undefined,
 ): AttemptReport {
   const usage = end.usage;
   return report(decisionId, attemptId, backend, {
@@ -60,6 +62,8 @@ export function endedReport(
       httpStatus: end.error?.httpStatus ?? 0,
       garbage: end.garbage,
       responseId: end.responseId,
+      costNanoUsd,
+      review,
     },
   });
 }

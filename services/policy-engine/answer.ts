@@ -70,6 +70,7 @@ export function decisionOf(
     seed,
     shadowExperiment: "",
     shadowCandidates: [],
+    shadowArm: "",
     ttftTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.ttftTargetMs),
     tpotTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.tpotTargetMs),
   };

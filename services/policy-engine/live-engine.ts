@@ -211,7 +211,9 @@ export class LiveEngine {
 
   /** The attempt counts for the arm that its backend was chosen for. */
   #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded, nowMs: number): void {
-    const { decision } = holding.evidence;
+    const { decision, request } = holding.evidence;
+    // Copies and judges are no traffic of the arm: nobody waits for them.
+    if (request.role !== "") return;
     if (decision.experiment === "" || decision.result.case !== "allow") return;
     if (!decision.result.value.candidates.some(({ backend }) => backend === report.backend)) return;
     const compiled = this.#snapshot.experiments.get(decision.experiment);

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { AttemptEnd } from "../../adapter/v1/adapter_pb.ts";
 import { file_signalbox_adapter_v1_adapter } from "../../adapter/v1/adapter_pb.ts";
-import type { AttemptRecord } from "../../ledger/v1/ledger_pb.ts";
+import type { AttemptRecord, Score } from "../../ledger/v1/ledger_pb.ts";
 import { file_signalbox_ledger_v1_ledger } from "../../ledger/v1/ledger_pb.ts";
 import type { RequestClass } from "../../policy/v1/policy_pb.ts";
 import { file_signalbox_policy_v1_policy } from "../../policy/v1/policy_pb.ts";
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/events/v1/events.proto.
  */
 export const file_signalbox_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEInQKDUxvYWRQdWJsaXNoZWQSDgoGZW5naW5lGAEgASgJEg0KBWVwb2NoGAIgASgBEhAKCHNlcXVlbmNlGAMgASgEEjIKCGJhY2tlbmRzGAQgAygLMiAuc2lnbmFsYm94LmV2ZW50cy52MS5CYWNrZW5kTG9hZCLHAQoLQmFja2VuZExvYWQSDwoHYmFja2VuZBgBIAEoCRIRCglpbl9mbGlnaHQYAiABKA0SFgoOcHJlZmlsbF90b2tlbnMYAyABKAESFgoOY29udGV4dF90b2tlbnMYBCABKAESFAoMZGVjb2RlX3JhdGlvGAUgASgBEhUKDXByZWZpbGxfcmF0aW8YBiABKAESDwoHc2FtcGxlcxgHIAEoARIUCgxicmVha2VyX29wZW4YCCABKAgSEAoIcHJlZml4ZXMYCSABKAwioQEKDUJ1ZGdldENyb3NzZWQSDgoGYnVkZ2V0GAEgASgJEg4KBnRlbmFudBgCIAEoCRIMCgR0ZWFtGAMgASgJEg4KBmtleV9pZBgEIAEoCRIOCgZ3aW5kb3cYBSABKAkSEQoJdGhyZXNob2xkGAYgASgBEhYKDnNwZW50X25hbm9fdXNkGAcgASgDEhcKD2Ftb3VudF9uYW5vX3VzZBgIIAEoA2IGcHJvdG8z", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
+  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEIkQKDlNjb3Jlc1JlY29yZGVkEjIKBnNjb3JlcxgBIAMoCzIiLnNpZ25hbGJveC5ldmVudHMudjEuU2NvcmVSZWNvcmRlZCJkCg1TY29yZVJlY29yZGVkEikKBXNjb3JlGAEgASgLMhouc2lnbmFsYm94LmxlZGdlci52MS5TY29yZRIQCghyZXBsYWNlcxgCIAEoCBIWCg5yZXBsYWNlZF9zY29yZRgDIAEoASJ0Cg1Mb2FkUHVibGlzaGVkEg4KBmVuZ2luZRgBIAEoCRINCgVlcG9jaBgCIAEoARIQCghzZXF1ZW5jZRgDIAEoBBIyCghiYWNrZW5kcxgEIAMoCzIgLnNpZ25hbGJveC5ldmVudHMudjEuQmFja2VuZExvYWQixwEKC0JhY2tlbmRMb2FkEg8KB2JhY2tlbmQYASABKAkSEQoJaW5fZmxpZ2h0GAIgASgNEhYKDnByZWZpbGxfdG9rZW5zGAMgASgBEhYKDmNvbnRleHRfdG9rZW5zGAQgASgBEhQKDGRlY29kZV9yYXRpbxgFIAEoARIVCg1wcmVmaWxsX3JhdGlvGAYgASgBEg8KB3NhbXBsZXMYByABKAESFAoMYnJlYWtlcl9vcGVuGAggASgIEhAKCHByZWZpeGVzGAkgASgMIqEBCg1CdWRnZXRDcm9zc2VkEg4KBmJ1ZGdldBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkSDAoEdGVhbRgDIAEoCRIOCgZrZXlfaWQYBCABKAkSDgoGd2luZG93GAUgASgJEhEKCXRocmVzaG9sZBgGIAEoARIWCg5zcGVudF9uYW5vX3VzZBgHIAEoAxIXCg9hbW91bnRfbmFub191c2QYCCABKANiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
 
 /**
  * signalbox.attempt.completed.v1: attempts that ended at an adapter, batched per tick.
@@ -245,6 +245,63 @@ export const EntriesCommittedSchema: GenMessage<EntriesCommitted> = /*@__PURE__*
   messageDesc(file_signalbox_events_v1_events, 4);
 
 /**
+ * signalbox.score.recorded.v1: scores of answers in experiments, once the ledger has stored them. A later score of the same
+ * response, metric and source replaces the earlier one there; `replaces` says so.
+ *
+ * @generated from message signalbox.events.v1.ScoresRecorded
+ */
+export type ScoresRecorded = Message<"signalbox.events.v1.ScoresRecorded"> & {
+  /**
+   * The scores, without comments.
+   *
+   * @generated from field: repeated signalbox.events.v1.ScoreRecorded scores = 1;
+   */
+  scores: ScoreRecorded[];
+};
+
+/**
+ * Describes the message signalbox.events.v1.ScoresRecorded.
+ * Use `create(ScoresRecordedSchema)` to create a new message.
+ */
+export const ScoresRecordedSchema: GenMessage<ScoresRecorded> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 5);
+
+/**
+ * One stored score.
+ *
+ * @generated from message signalbox.events.v1.ScoreRecorded
+ */
+export type ScoreRecorded = Message<"signalbox.events.v1.ScoreRecorded"> & {
+  /**
+   * The score.
+   *
+   * @generated from field: signalbox.ledger.v1.Score score = 1;
+   */
+  score?: Score | undefined;
+
+  /**
+   * Whether it took the place of an earlier one.
+   *
+   * @generated from field: bool replaces = 2;
+   */
+  replaces: boolean;
+
+  /**
+   * That one's value; 0 = none.
+   *
+   * @generated from field: double replaced_score = 3;
+   */
+  replacedScore: number;
+};
+
+/**
+ * Describes the message signalbox.events.v1.ScoreRecorded.
+ * Use `create(ScoreRecordedSchema)` to create a new message.
+ */
+export const ScoreRecordedSchema: GenMessage<ScoreRecorded> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 6);
+
+/**
  * signalbox.load.published.v1.<engine>: what one policy engine holds, absolute.
  *
  * @generated from message signalbox.events.v1.LoadPublished
@@ -284,7 +341,7 @@ export type LoadPublished = Message<"signalbox.events.v1.LoadPublished"> & {
  * Use `create(LoadPublishedSchema)` to create a new message.
  */
 export const LoadPublishedSchema: GenMessage<LoadPublished> = /*@__PURE__*/
-  messageDesc(file_signalbox_events_v1_events, 5);
+  messageDesc(file_signalbox_events_v1_events, 7);
 
 /**
  * Load one engine holds on one backend.
@@ -361,7 +418,7 @@ export type BackendLoad = Message<"signalbox.events.v1.BackendLoad"> & {
  * Use `create(BackendLoadSchema)` to create a new message.
  */
 export const BackendLoadSchema: GenMessage<BackendLoad> = /*@__PURE__*/
-  messageDesc(file_signalbox_events_v1_events, 6);
+  messageDesc(file_signalbox_events_v1_events, 8);
 
 /**
  * signalbox.budget.crossed.v1: a budget's spending reached one of its alert thresholds.
@@ -431,5 +488,5 @@ export type BudgetCrossed = Message<"signalbox.events.v1.BudgetCrossed"> & {
  * Use `create(BudgetCrossedSchema)` to create a new message.
  */
 export const BudgetCrossedSchema: GenMessage<BudgetCrossed> = /*@__PURE__*/
-  messageDesc(file_signalbox_events_v1_events, 7);
+  messageDesc(file_signalbox_events_v1_events, 9);
 

@@ -8,7 +8,7 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Usage } from "../../adapter/v1/adapter_pb.ts";
 import { file_signalbox_adapter_v1_adapter } from "../../adapter/v1/adapter_pb.ts";
-import type { Operation, Outcome, RequestClass } from "../../policy/v1/policy_pb.ts";
+import type { AnswerReview, Operation, Outcome, RequestClass } from "../../policy/v1/policy_pb.ts";
 import { file_signalbox_policy_v1_policy } from "../../policy/v1/policy_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/ledger/v1/ledger.proto.
  */
 export const file_signalbox_ledger_v1_ledger: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvbGVkZ2VyL3YxL2xlZGdlci5wcm90bxITc2lnbmFsYm94LmxlZGdlci52MSKOBwoNQXR0ZW1wdFJlY29yZBItCgRraW5kGAEgASgOMh8uc2lnbmFsYm94LmxlZGdlci52MS5SZWNvcmRLaW5kEhIKCmF0dGVtcHRfaWQYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCRITCgtkZWNpc2lvbl9pZBgEIAEoCRIPCgdhdHRlbXB0GAUgASgNEg4KBnRlbmFudBgGIAEoCRIMCgR0ZWFtGAcgASgJEg4KBmtleV9pZBgIIAEoCRI6CgR0YWdzGAkgAygLMiwuc2lnbmFsYm94LmxlZGdlci52MS5BdHRlbXB0UmVjb3JkLlRhZ3NFbnRyeRINCgVtb2RlbBgKIAEoCRIPCgdiYWNrZW5kGAsgASgJEhAKCHByb3ZpZGVyGAwgASgJEhYKDnVwc3RyZWFtX21vZGVsGA0gASgJEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSGQoRcmVzZXJ2ZWRfbmFub191c2QYDyABKAMSFQoNc3RhcnRlZF9hdF91cxgQIAEoAxITCgtkdXJhdGlvbl9tcxgRIAEoARIPCgd0dGZ0X21zGBIgASgBEi0KB291dGNvbWUYEyABKA4yHC5zaWduYWxib3gucG9saWN5LnYxLk91dGNvbWUSDgoGcmVhc29uGBQgASgJEioKBXVzYWdlGBUgASgLMhsuc2lnbmFsYm94LmFkYXB0ZXIudjEuVXNhZ2USEQoJZXN0aW1hdGVkGBYgASgIEhUKDWNvc3RfbmFub191c2QYFyABKAMSEgoKZXhwZXJpbWVudBgYIAEoCRILCgNhcm0YGSABKAkSGwoTZXhwZXJpbWVudF9yZXZpc2lvbhgaIAEoBBITCgtyZXNwb25zZV9pZBgbIAEoCRI4Cg1yZXF1ZXN0X2NsYXNzGBwgASgOMiEuc2lnbmFsYm94LnBvbGljeS52MS5SZXF1ZXN0Q2xhc3MSEAoIdW5wcmljZWQYHSABKAgSEwoLcHJpY2VfZ3JhZGUYHiABKAkSDwoHcHVycG9zZRgfIAEoCRITCgtncHVfc2Vjb25kcxggIAEoARIxCglvcGVyYXRpb24YISABKA4yHi5zaWduYWxib3gucG9saWN5LnYxLk9wZXJhdGlvbhIOCgZzdHJlYW0YIiABKAgaKwoJVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidQoFRW50cnkSMgoGcmVjb3JkGAEgASgLMiIuc2lnbmFsYm94LmxlZGdlci52MS5BdHRlbXB0UmVjb3JkEhAKCHNlcXVlbmNlGAIgASgEEhQKDGJvb2tlZF9hdF9tcxgDIAEoARIQCghyZXZlcnNlcxgEIAEoCSKlBAoJUHJpY2VMaW5lEg8KB2JhY2tlbmQYASABKAkSGQoRZWZmZWN0aXZlX2Zyb21fbXMYAiABKAESEgoKaW5wdXRfcGljbxgDIAEoAxIXCg9jYWNoZV9yZWFkX3BpY28YBCABKAMSGAoQY2FjaGVfd3JpdGVfcGljbxgFIAEoAxIbChNjYWNoZV93cml0ZV8xaF9waWNvGAYgASgDEhMKC291dHB1dF9waWNvGAcgASgDEhYKDnJlYXNvbmluZ19waWNvGAggASgDEhgKEGF1ZGlvX2lucHV0X3BpY28YCSABKAMSGQoRYXVkaW9fb3V0cHV0X3BpY28YCiABKAMSGAoQaW1hZ2VfaW5wdXRfcGljbxgLIAEoAxIYChBwZXJfcmVxdWVzdF9uYW5vGAwgASgDEhcKD3dlYl9zZWFyY2hfbmFubxgNIAEoAxIVCg1wZXJfaG91cl9uYW5vGA4gASgDEg0KBWdyYWRlGA8gASgJEg4KBnNvdXJjZRgQIAEoCRItCgV0aWVycxgRIAMoCzIeLnNpZ25hbGJveC5sZWRnZXIudjEuUHJpY2VUaWVyEjwKDXNlcnZpY2VfdGllcnMYEiADKAsyJS5zaWduYWxib3gubGVkZ2VyLnYxLlNlcnZpY2VUaWVyUHJpY2USNgoJc2NoZWR1bGVzGBMgAygLMiMuc2lnbmFsYm94LmxlZGdlci52MS5TY2hlZHVsZWRQcmljZSJPCglQcmljZVRpZXISFAoMYWJvdmVfdG9rZW5zGAEgASgNEiwKBGxpbmUYAiABKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLlByaWNlTGluZSJOChBTZXJ2aWNlVGllclByaWNlEgwKBHRpZXIYASABKAkSLAoEbGluZRgCIAEoCzIeLnNpZ25hbGJveC5sZWRnZXIudjEuUHJpY2VMaW5lIlAKDlNjaGVkdWxlZFByaWNlEhAKCHNjaGVkdWxlGAEgASgJEiwKBGxpbmUYAiABKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLlByaWNlTGluZSI1CghTY2hlZHVsZRIMCgRuYW1lGAEgASgJEgoKAnR6GAIgASgJEg8KB3dpbmRvd3MYAyADKA0iwwEKCVByaWNlQm9vaxIPCgd2ZXJzaW9uGAEgASgJEi0KBWxpbmVzGAIgAygLMh4uc2lnbmFsYm94LmxlZGdlci52MS5QcmljZUxpbmUSMAoJc2NoZWR1bGVzGAMgAygLMh0uc2lnbmFsYm94LmxlZGdlci52MS5TY2hlZHVsZRISCgpvbl91bmtub3duGAQgASgJEjAKCGJhc2VsaW5lGAUgASgLMh4uc2lnbmFsYm94LmxlZGdlci52MS5QcmljZUxpbmUqhQEKClJlY29yZEtpbmQSGwoXUkVDT1JEX0tJTkRfVU5TUEVDSUZJRUQQABIWChJSRUNPUkRfS0lORF9JTlRFTlQQARIUChBSRUNPUkRfS0lORF9QT1NUEAISFAoQUkVDT1JEX0tJTkRfVk9JRBADEhYKElJFQ09SRF9LSU5EX0VYUElSRRAEYgZwcm90bzM", [file_signalbox_adapter_v1_adapter, file_signalbox_policy_v1_policy]);
+  fileDesc("CiBzaWduYWxib3gvbGVkZ2VyL3YxL2xlZGdlci5wcm90bxITc2lnbmFsYm94LmxlZGdlci52MSLPBwoNQXR0ZW1wdFJlY29yZBItCgRraW5kGAEgASgOMh8uc2lnbmFsYm94LmxlZGdlci52MS5SZWNvcmRLaW5kEhIKCmF0dGVtcHRfaWQYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCRITCgtkZWNpc2lvbl9pZBgEIAEoCRIPCgdhdHRlbXB0GAUgASgNEg4KBnRlbmFudBgGIAEoCRIMCgR0ZWFtGAcgASgJEg4KBmtleV9pZBgIIAEoCRI6CgR0YWdzGAkgAygLMiwuc2lnbmFsYm94LmxlZGdlci52MS5BdHRlbXB0UmVjb3JkLlRhZ3NFbnRyeRINCgVtb2RlbBgKIAEoCRIPCgdiYWNrZW5kGAsgASgJEhAKCHByb3ZpZGVyGAwgASgJEhYKDnVwc3RyZWFtX21vZGVsGA0gASgJEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSGQoRcmVzZXJ2ZWRfbmFub191c2QYDyABKAMSFQoNc3RhcnRlZF9hdF91cxgQIAEoAxITCgtkdXJhdGlvbl9tcxgRIAEoARIPCgd0dGZ0X21zGBIgASgBEi0KB291dGNvbWUYEyABKA4yHC5zaWduYWxib3gucG9saWN5LnYxLk91dGNvbWUSDgoGcmVhc29uGBQgASgJEioKBXVzYWdlGBUgASgLMhsuc2lnbmFsYm94LmFkYXB0ZXIudjEuVXNhZ2USEQoJZXN0aW1hdGVkGBYgASgIEhUKDWNvc3RfbmFub191c2QYFyABKAMSEgoKZXhwZXJpbWVudBgYIAEoCRILCgNhcm0YGSABKAkSGwoTZXhwZXJpbWVudF9yZXZpc2lvbhgaIAEoBBITCgtyZXNwb25zZV9pZBgbIAEoCRI4Cg1yZXF1ZXN0X2NsYXNzGBwgASgOMiEuc2lnbmFsYm94LnBvbGljeS52MS5SZXF1ZXN0Q2xhc3MSEAoIdW5wcmljZWQYHSABKAgSEwoLcHJpY2VfZ3JhZGUYHiABKAkSDwoHcHVycG9zZRgfIAEoCRITCgtncHVfc2Vjb25kcxggIAEoARIxCglvcGVyYXRpb24YISABKA4yHi5zaWduYWxib3gucG9saWN5LnYxLk9wZXJhdGlvbhIOCgZzdHJlYW0YIiABKAgSDAoEcm9sZRgjIAEoCRIxCgZyZXZpZXcYJCABKAsyIS5zaWduYWxib3gucG9saWN5LnYxLkFuc3dlclJldmlldxorCglUYWdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASK5AQoFU2NvcmUSEwoLcmVzcG9uc2VfaWQYASABKAkSDgoGdGVuYW50GAIgASgJEg4KBm1ldHJpYxgDIAEoCRINCgVzY29yZRgEIAEoARIOCgZzb3VyY2UYBSABKAkSDwoHY29tbWVudBgGIAEoCRINCgVhdF9tcxgHIAEoARISCgpleHBlcmltZW50GAggASgJEgsKA2FybRgJIAEoCRIbChNleHBlcmltZW50X3JldmlzaW9uGAogASgEIpEBCghTY29yZVN1bRISCgpleHBlcmltZW50GAEgASgJEgsKA2FybRgCIAEoCRIbChNleHBlcmltZW50X3JldmlzaW9uGAMgASgEEg4KBm1ldHJpYxgEIAEoCRIOCgZzb3VyY2UYBSABKAkSDQoFY291bnQYBiABKAQSDAoEbWVhbhgHIAEoARIKCgJtMhgIIAEoASJ1CgVFbnRyeRIyCgZyZWNvcmQYASABKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSEAoIc2VxdWVuY2UYAiABKAQSFAoMYm9va2VkX2F0X21zGAMgASgBEhAKCHJldmVyc2VzGAQgASgJIqUECglQcmljZUxpbmUSDwoHYmFja2VuZBgBIAEoCRIZChFlZmZlY3RpdmVfZnJvbV9tcxgCIAEoARISCgppbnB1dF9waWNvGAMgASgDEhcKD2NhY2hlX3JlYWRfcGljbxgEIAEoAxIYChBjYWNoZV93cml0ZV9waWNvGAUgASgDEhsKE2NhY2hlX3dyaXRlXzFoX3BpY28YBiABKAMSEwoLb3V0cHV0X3BpY28YByABKAMSFgoOcmVhc29uaW5nX3BpY28YCCABKAMSGAoQYXVkaW9faW5wdXRfcGljbxgJIAEoAxIZChFhdWRpb19vdXRwdXRfcGljbxgKIAEoAxIYChBpbWFnZV9pbnB1dF9waWNvGAsgASgDEhgKEHBlcl9yZXF1ZXN0X25hbm8YDCABKAMSFwoPd2ViX3NlYXJjaF9uYW5vGA0gASgDEhUKDXBlcl9ob3VyX25hbm8YDiABKAMSDQoFZ3JhZGUYDyABKAkSDgoGc291cmNlGBAgASgJEi0KBXRpZXJzGBEgAygLMh4uc2lnbmFsYm94LmxlZGdlci52MS5QcmljZVRpZXISPAoNc2VydmljZV90aWVycxgSIAMoCzIlLnNpZ25hbGJveC5sZWRnZXIudjEuU2VydmljZVRpZXJQcmljZRI2CglzY2hlZHVsZXMYEyADKAsyIy5zaWduYWxib3gubGVkZ2VyLnYxLlNjaGVkdWxlZFByaWNlIk8KCVByaWNlVGllchIUCgxhYm92ZV90b2tlbnMYASABKA0SLAoEbGluZRgCIAEoCzIeLnNpZ25hbGJveC5sZWRnZXIudjEuUHJpY2VMaW5lIk4KEFNlcnZpY2VUaWVyUHJpY2USDAoEdGllchgBIAEoCRIsCgRsaW5lGAIgASgLMh4uc2lnbmFsYm94LmxlZGdlci52MS5QcmljZUxpbmUiUAoOU2NoZWR1bGVkUHJpY2USEAoIc2NoZWR1bGUYASABKAkSLAoEbGluZRgCIAEoCzIeLnNpZ25hbGJveC5sZWRnZXIudjEuUHJpY2VMaW5lIjUKCFNjaGVkdWxlEgwKBG5hbWUYASABKAkSCgoCdHoYAiABKAkSDwoHd2luZG93cxgDIAMoDSLDAQoJUHJpY2VCb29rEg8KB3ZlcnNpb24YASABKAkSLQoFbGluZXMYAiADKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLlByaWNlTGluZRIwCglzY2hlZHVsZXMYAyADKAsyHS5zaWduYWxib3gubGVkZ2VyLnYxLlNjaGVkdWxlEhIKCm9uX3Vua25vd24YBCABKAkSMAoIYmFzZWxpbmUYBSABKAsyHi5zaWduYWxib3gubGVkZ2VyLnYxLlByaWNlTGluZSqFAQoKUmVjb3JkS2luZBIbChdSRUNPUkRfS0lORF9VTlNQRUNJRklFRBAAEhYKElJFQ09SRF9LSU5EX0lOVEVOVBABEhQKEFJFQ09SRF9LSU5EX1BPU1QQAhIUChBSRUNPUkRfS0lORF9WT0lEEAMSFgoSUkVDT1JEX0tJTkRfRVhQSVJFEARiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_policy_v1_policy]);
 
 /**
  * One record of the outbox. INTENT carries the attribution; the others repeat it, so that each can be booked alone.
@@ -261,6 +261,20 @@ export type AttemptRecord = Message<"signalbox.ledger.v1.AttemptRecord"> & {
    * @generated from field: bool stream = 34;
    */
   stream: boolean;
+
+  /**
+   * Whose request it was: empty = a client's; shadow or judge = made for the experiment, paid by tenant "system".
+   *
+   * @generated from field: string role = 35;
+   */
+  role: string;
+
+  /**
+   * What the answer was like; only of answers in experiments that came whole.
+   *
+   * @generated from field: signalbox.policy.v1.AnswerReview review = 36;
+   */
+  review?: AnswerReview | undefined;
 };
 
 /**
@@ -269,6 +283,160 @@ export type AttemptRecord = Message<"signalbox.ledger.v1.AttemptRecord"> & {
  */
 export const AttemptRecordSchema: GenMessage<AttemptRecord> = /*@__PURE__*/
   messageDesc(file_signalbox_ledger_v1_ledger, 0);
+
+/**
+ * A verdict on one answer.
+ *
+ * @generated from message signalbox.ledger.v1.Score
+ */
+export type Score = Message<"signalbox.ledger.v1.Score"> & {
+  /**
+   * Response id as the client saw it.
+   *
+   * @generated from field: string response_id = 1;
+   */
+  responseId: string;
+
+  /**
+   * Tenant that got the answer: nobody else may score it.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+
+  /**
+   * What was scored; "quality" unless told.
+   *
+   * @generated from field: string metric = 3;
+   */
+  metric: string;
+
+  /**
+   * 0 (worst) to 1 (best).
+   *
+   * @generated from field: double score = 4;
+   */
+  score: number;
+
+  /**
+   * feedback | judge.
+   *
+   * @generated from field: string source = 5;
+   */
+  source: string;
+
+  /**
+   * Free text; only where comments are kept, else empty.
+   *
+   * @generated from field: string comment = 6;
+   */
+  comment: string;
+
+  /**
+   * When it was given, ms since the epoch.
+   *
+   * @generated from field: double at_ms = 7;
+   */
+  atMs: number;
+
+  /**
+   * Experiment the answer took part in; empty = none. The ledger sets it from the entry.
+   *
+   * @generated from field: string experiment = 8;
+   */
+  experiment: string;
+
+  /**
+   * Its arm.
+   *
+   * @generated from field: string arm = 9;
+   */
+  arm: string;
+
+  /**
+   * The experiment's revision then.
+   *
+   * @generated from field: uint64 experiment_revision = 10;
+   */
+  experimentRevision: bigint;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.Score.
+ * Use `create(ScoreSchema)` to create a new message.
+ */
+export const ScoreSchema: GenMessage<Score> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger, 1);
+
+/**
+ * Scores of one arm, metric and source added up.
+ *
+ * @generated from message signalbox.ledger.v1.ScoreSum
+ */
+export type ScoreSum = Message<"signalbox.ledger.v1.ScoreSum"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string experiment = 1;
+   */
+  experiment: string;
+
+  /**
+   * Arm.
+   *
+   * @generated from field: string arm = 2;
+   */
+  arm: string;
+
+  /**
+   * Revision of the experiment the answers were given under.
+   *
+   * @generated from field: uint64 experiment_revision = 3;
+   */
+  experimentRevision: bigint;
+
+  /**
+   * Metric.
+   *
+   * @generated from field: string metric = 4;
+   */
+  metric: string;
+
+  /**
+   * feedback | judge.
+   *
+   * @generated from field: string source = 5;
+   */
+  source: string;
+
+  /**
+   * How many.
+   *
+   * @generated from field: uint64 count = 6;
+   */
+  count: bigint;
+
+  /**
+   * Their mean.
+   *
+   * @generated from field: double mean = 7;
+   */
+  mean: number;
+
+  /**
+   * Sum of squared deviations from the mean.
+   *
+   * @generated from field: double m2 = 8;
+   */
+  m2: number;
+};
+
+/**
+ * Describes the message signalbox.ledger.v1.ScoreSum.
+ * Use `create(ScoreSumSchema)` to create a new message.
+ */
+export const ScoreSumSchema: GenMessage<ScoreSum> = /*@__PURE__*/
+  messageDesc(file_signalbox_ledger_v1_ledger, 2);
 
 /**
  * A booked entry.
@@ -310,7 +478,7 @@ export type Entry = Message<"signalbox.ledger.v1.Entry"> & {
  * Use `create(EntrySchema)` to create a new message.
  */
 export const EntrySchema: GenMessage<Entry> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 1);
+  messageDesc(file_signalbox_ledger_v1_ledger, 3);
 
 /**
  * Prices of one backend from a moment on. Token prices are pico-USD per token (= $/Mtok x 10^6); -1 = not priced, take the parent class.
@@ -457,7 +625,7 @@ export type PriceLine = Message<"signalbox.ledger.v1.PriceLine"> & {
  * Use `create(PriceLineSchema)` to create a new message.
  */
 export const PriceLineSchema: GenMessage<PriceLine> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 2);
+  messageDesc(file_signalbox_ledger_v1_ledger, 4);
 
 /**
  * Prices above a prompt size.
@@ -485,7 +653,7 @@ export type PriceTier = Message<"signalbox.ledger.v1.PriceTier"> & {
  * Use `create(PriceTierSchema)` to create a new message.
  */
 export const PriceTierSchema: GenMessage<PriceTier> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 3);
+  messageDesc(file_signalbox_ledger_v1_ledger, 5);
 
 /**
  * Price of a service tier.
@@ -513,7 +681,7 @@ export type ServiceTierPrice = Message<"signalbox.ledger.v1.ServiceTierPrice"> &
  * Use `create(ServiceTierPriceSchema)` to create a new message.
  */
 export const ServiceTierPriceSchema: GenMessage<ServiceTierPrice> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 4);
+  messageDesc(file_signalbox_ledger_v1_ledger, 6);
 
 /**
  * Price under a schedule.
@@ -541,7 +709,7 @@ export type ScheduledPrice = Message<"signalbox.ledger.v1.ScheduledPrice"> & {
  * Use `create(ScheduledPriceSchema)` to create a new message.
  */
 export const ScheduledPriceSchema: GenMessage<ScheduledPrice> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 5);
+  messageDesc(file_signalbox_ledger_v1_ledger, 7);
 
 /**
  * Weekly windows in a time zone.
@@ -576,7 +744,7 @@ export type Schedule = Message<"signalbox.ledger.v1.Schedule"> & {
  * Use `create(ScheduleSchema)` to create a new message.
  */
 export const ScheduleSchema: GenMessage<Schedule> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 6);
+  messageDesc(file_signalbox_ledger_v1_ledger, 8);
 
 /**
  * All prices, versioned.
@@ -625,7 +793,7 @@ export type PriceBook = Message<"signalbox.ledger.v1.PriceBook"> & {
  * Use `create(PriceBookSchema)` to create a new message.
  */
 export const PriceBookSchema: GenMessage<PriceBook> = /*@__PURE__*/
-  messageDesc(file_signalbox_ledger_v1_ledger, 7);
+  messageDesc(file_signalbox_ledger_v1_ledger, 9);
 
 /**
  * What an outbox record says about an attempt.

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/policy/v1/policy.proto.
  */
 export const file_signalbox_policy_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvcG9saWN5L3YxL3BvbGljeS5wcm90bxITc2lnbmFsYm94LnBvbGljeS52MSKXBQoNRGVjaWRlUmVxdWVzdBITCgtkZWNpc2lvbl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEg0KBW1vZGVsGAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBmtleV9pZBgGIAEoCRI6CgR0YWdzGAcgAygLMiwuc2lnbmFsYm94LnBvbGljeS52MS5EZWNpZGVSZXF1ZXN0LlRhZ3NFbnRyeRI4Cg1yZXF1ZXN0X2NsYXNzGAggASgOMiEuc2lnbmFsYm94LnBvbGljeS52MS5SZXF1ZXN0Q2xhc3MSMQoJb3BlcmF0aW9uGAkgASgOMh4uc2lnbmFsYm94LnBvbGljeS52MS5PcGVyYXRpb24SDQoFbmVlZHMYCiABKA0SFAoMaW5wdXRfdG9rZW5zGAsgASgNEhkKEW1heF9vdXRwdXRfdG9rZW5zGAwgASgNEg4KBnN0cmVhbRgNIAEoCBIWCg50dGZ0X3RhcmdldF9tcxgOIAEoARITCgtkZWFkbGluZV9tcxgPIAEoARIZChFtYXhfY29zdF9uYW5vX3VzZBgQIAEoAxIMCgR1bml0GBEgASgJEhUKDXByZWZpeF9oYXNoZXMYEiABKAwSDwoHZXhjbHVkZRgTIAMoCRISCgpmb3JjZWRfYXJtGBQgASgJEg8KB2V4cGxhaW4YFSABKAgSFQoNdGVtcGxhdGVfaGFzaBgWIAEoCRIUCgxjb252ZXJzYXRpb24YFyABKAkSEwoLaW5wdXRfYnl0ZXMYGCABKA0SFQoNY29udGVudF9jbGFzcxgZIAEoDRorCglUYWdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIwCglFeGNsdXNpb24SEwoLcmVxdWlyZW1lbnQYASABKAkSDgoGZGV0YWlsGAIgASgJIpQECglDYW5kaWRhdGUSDwoHYmFja2VuZBgBIAEoCRIZChFwcmVkaWN0ZWRfdHRmdF9tcxgCIAEoARIZChFwcmVkaWN0ZWRfdHBvdF9tcxgDIAEoARIVCg1jb3N0X25hbm9fdXNkGAQgASgDEhkKEW1hcmdpbmFsX25hbm9fdXNkGAUgASgDEg0KBXF1ZXVlGAYgASgNEhEKCWluX2ZsaWdodBgHIAEoDRINCgVzY29yZRgIIAEoARIwCghleGNsdWRlZBgJIAEoCzIeLnNpZ25hbGJveC5wb2xpY3kudjEuRXhjbHVzaW9uEh4KFmZpcnN0X3Rva2VuX3RpbWVvdXRfbXMYCiABKAESFgoOdXBzdHJlYW1fbW9kZWwYCyABKAkSEAoIcHJvdmlkZXIYDCABKAkSFwoPZW5naW5lX3ByaW9yaXR5GA0gASgFEhsKE2VuZ2luZV9wcmlvcml0eV9zZXQYDiABKAgSFgoOaGVkZ2VfYWZ0ZXJfbXMYDyABKAESOAoFdGVybXMYECADKAsyKS5zaWduYWxib3gucG9saWN5LnYxLkNhbmRpZGF0ZS5UZXJtc0VudHJ5EhkKEW1heF9vdXRwdXRfdG9rZW5zGBEgASgNEhAKCHN0YW5kaW5nGBIgASgJGiwKClRlcm1zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASI7CgVBbGxvdxIyCgpjYW5kaWRhdGVzGAEgAygLMh4uc2lnbmFsYm94LnBvbGljeS52MS5DYW5kaWRhdGUiWwoERGVueRIOCgZyZWFzb24YASABKAkSDgoGZGV0YWlsGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNEg0KBXBhcmFtGAQgASgJEgwKBGNvZGUYBSABKAkiuAUKCERlY2lzaW9uEhMKC2RlY2lzaW9uX2lkGAEgASgJEhYKDmNvbmZpZ192ZXJzaW9uGAIgASgJEhUKDXByaWNlX3ZlcnNpb24YAyABKAkSDgoGZW5naW5lGAQgASgJEg0KBW1vZGVsGAUgASgJEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxIrCgVhbGxvdxgHIAEoCzIaLnNpZ25hbGJveC5wb2xpY3kudjEuQWxsb3dIABIpCgRkZW55GAggASgLMhkuc2lnbmFsYm94LnBvbGljeS52MS5EZW55SAASDQoFc3RhbGUYCSABKAgSEAoIcXVldWVfbXMYCiABKAESEQoJZGVjaWRlX21zGAsgASgBEjAKCGV4Y2x1ZGVkGAwgAygLMh4uc2lnbmFsYm94LnBvbGljeS52MS5DYW5kaWRhdGUSEgoKZXhwZXJpbWVudBgNIAEoCRILCgNhcm0YDiABKAkSGwoTZXhwZXJpbWVudF9yZXZpc2lvbhgPIAEoBBIyCgptaWRfc3RyZWFtGBAgASgOMh4uc2lnbmFsYm94LnBvbGljeS52MS5NaWRTdHJlYW0SFAoMbWF4X2F0dGVtcHRzGBEgASgNEhMKC2RlYWRsaW5lX21zGBIgASgBEhYKDnJlcXVlc3RfY2hhbmdlGBMgASgMEgwKBHNlZWQYFCABKA0SGQoRc2hhZG93X2V4cGVyaW1lbnQYFSABKAkSOQoRc2hhZG93X2NhbmRpZGF0ZXMYFiADKAsyHi5zaWduYWxib3gucG9saWN5LnYxLkNhbmRpZGF0ZRIWCg50dGZ0X3RhcmdldF9tcxgXIAEoARIWCg50cG90X3RhcmdldF9tcxgYIAEoAUIICgZyZXN1bHQi5wIKDUF0dGVtcHRSZXBvcnQSEwoLZGVjaXNpb25faWQYASABKAkSEgoKYXR0ZW1wdF9pZBgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEjYKB3N0YXJ0ZWQYBCABKAsyIy5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRTdGFydGVkSAASPQoLZmlyc3RfdG9rZW4YBSABKAsyJi5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRGaXJzdFRva2VuSAASLgoDZ2FwGAYgASgLMh8uc2lnbmFsYm94LnBvbGljeS52MS5BdHRlbXB0R2FwSAASMgoFZW5kZWQYByABKAsyIS5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRFbmRlZEgAEjgKDHJlcXVlc3RfZG9uZRgIIAEoCzIgLnNpZ25hbGJveC5wb2xpY3kudjEuUmVxdWVzdERvbmVIAEIHCgVldmVudCIwCg5BdHRlbXB0U3RhcnRlZBIPCgdhdHRlbXB0GAEgASgNEg0KBWhlZGdlGAIgASgIIiQKEUF0dGVtcHRGaXJzdFRva2VuEg8KB3R0ZnRfbXMYASABKAEiMwoKQXR0ZW1wdEdhcBIOCgZnYXBfbXMYASABKAESFQoNb3V0cHV0X3Rva2VucxgCIAEoDSKMAwoMQXR0ZW1wdEVuZGVkEi0KB291dGNvbWUYASABKA4yHC5zaWduYWxib3gucG9saWN5LnYxLk91dGNvbWUSDgoGcmVhc29uGAIgASgJEhMKC2R1cmF0aW9uX21zGAMgASgBEg8KB3R0ZnRfbXMYBCABKAESFAoMaW5wdXRfdG9rZW5zGAUgASgNEhkKEWNhY2hlX3JlYWRfdG9rZW5zGAYgASgNEhUKDW91dHB1dF90b2tlbnMYByABKA0SFgoOcmV0cnlfYWZ0ZXJfbXMYCCABKA0SNwoKcmF0ZV9saW1pdBgJIAEoCzIjLnNpZ25hbGJveC5wb2xpY3kudjEuUmF0ZUxpbWl0U3RhdGUSFAoMY29udGVudF9zZWVuGAogASgIEhMKC3VzYWdlX2tub3duGAsgASgIEhgKEHJlYXNvbmluZ190b2tlbnMYDCABKA0SEwoLaHR0cF9zdGF0dXMYDSABKA0SDwoHZ2FyYmFnZRgOIAEoCBITCgtyZXNwb25zZV9pZBgPIAEoCSINCgtSZXF1ZXN0RG9uZSKoAQoOUmF0ZUxpbWl0U3RhdGUSGgoScmVtYWluaW5nX3JlcXVlc3RzGAEgASgBEhgKEHJlbWFpbmluZ190b2tlbnMYAiABKAESGQoRcmVzZXRfcmVxdWVzdHNfbXMYAyABKAESFwoPcmVzZXRfdG9rZW5zX21zGAQgASgBEhYKDmxpbWl0X3JlcXVlc3RzGAUgASgBEhQKDGxpbWl0X3Rva2VucxgGIAEoASJzCg5Qb2xpY3lGYWxsYmFjaxIWCg5jb25maWdfdmVyc2lvbhgBIAEoCRIVCg1wcmljZV92ZXJzaW9uGAIgASgJEjIKBm1vZGVscxgDIAMoCzIiLnNpZ25hbGJveC5wb2xpY3kudjEuTW9kZWxGYWxsYmFjayKWAgoNTW9kZWxGYWxsYmFjaxINCgVtb2RlbBgBIAEoCRIPCgdhbGlhc2VzGAIgAygJEjoKCmNhbmRpZGF0ZXMYAyADKAsyJi5zaWduYWxib3gucG9saWN5LnYxLkZhbGxiYWNrQ2FuZGlkYXRlEjgKDXJlcXVlc3RfY2xhc3MYBCABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxIyCgptaWRfc3RyZWFtGAUgASgOMh4uc2lnbmFsYm94LnBvbGljeS52MS5NaWRTdHJlYW0SFAoMbWF4X2F0dGVtcHRzGAYgASgNEhMKC2RlYWRsaW5lX21zGAcgASgBEhAKCHJlcXVpcmVzGAggASgNIqwBChFGYWxsYmFja0NhbmRpZGF0ZRIPCgdiYWNrZW5kGAEgASgJEhQKDGNhcGFiaWxpdGllcxgCIAEoDRIPCgdjb250ZXh0GAMgASgNEhAKCHByb3ZpZGVyGAQgASgJEhYKDnVwc3RyZWFtX21vZGVsGAUgASgJEg4KBnVzYWJsZRgGIAEoCBIRCglyZXNpZGVuY3kYByABKAkSEgoKbWF4X291dHB1dBgIIAEoDSqbAQoMUmVxdWVzdENsYXNzEh0KGVJFUVVFU1RfQ0xBU1NfVU5TUEVDSUZJRUQQABIYChRSRVFVRVNUX0NMQVNTX1NZU1RFTRABEh0KGVJFUVVFU1RfQ0xBU1NfSU5URVJBQ1RJVkUQAhIaChZSRVFVRVNUX0NMQVNTX1NUQU5EQVJEEAMSFwoTUkVRVUVTVF9DTEFTU19CQVRDSBAEKqABCglPcGVyYXRpb24SGQoVT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASEgoOT1BFUkFUSU9OX0NIQVQQARIYChRPUEVSQVRJT05fRU1CRURESU5HUxACEhkKFU9QRVJBVElPTl9DT01QTEVUSU9OUxADEhcKE09QRVJBVElPTl9SRVNQT05TRVMQBBIWChJPUEVSQVRJT05fTUVTU0FHRVMQBSpUCglNaWRTdHJlYW0SGgoWTUlEX1NUUkVBTV9VTlNQRUNJRklFRBAAEhQKEE1JRF9TVFJFQU1fRVJST1IQARIVChFNSURfU1RSRUFNX1JFU1VNRRACKpwBCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIOCgpPVVRDT01FX09LEAESEgoOT1VUQ09NRV9GQUlMRUQQAhIUChBPVVRDT01FX0NBTkNFTEVEEAMSFgoST1VUQ09NRV9IRURHRV9MT1NUEAQSFAoQT1VUQ09NRV9ERUFETElORRAFEhAKDE9VVENPTUVfVk9JRBAGYgZwcm90bzM");
+  fileDesc("CiBzaWduYWxib3gvcG9saWN5L3YxL3BvbGljeS5wcm90bxITc2lnbmFsYm94LnBvbGljeS52MSKlBQoNRGVjaWRlUmVxdWVzdBITCgtkZWNpc2lvbl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEg0KBW1vZGVsGAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBmtleV9pZBgGIAEoCRI6CgR0YWdzGAcgAygLMiwuc2lnbmFsYm94LnBvbGljeS52MS5EZWNpZGVSZXF1ZXN0LlRhZ3NFbnRyeRI4Cg1yZXF1ZXN0X2NsYXNzGAggASgOMiEuc2lnbmFsYm94LnBvbGljeS52MS5SZXF1ZXN0Q2xhc3MSMQoJb3BlcmF0aW9uGAkgASgOMh4uc2lnbmFsYm94LnBvbGljeS52MS5PcGVyYXRpb24SDQoFbmVlZHMYCiABKA0SFAoMaW5wdXRfdG9rZW5zGAsgASgNEhkKEW1heF9vdXRwdXRfdG9rZW5zGAwgASgNEg4KBnN0cmVhbRgNIAEoCBIWCg50dGZ0X3RhcmdldF9tcxgOIAEoARITCgtkZWFkbGluZV9tcxgPIAEoARIZChFtYXhfY29zdF9uYW5vX3VzZBgQIAEoAxIMCgR1bml0GBEgASgJEhUKDXByZWZpeF9oYXNoZXMYEiABKAwSDwoHZXhjbHVkZRgTIAMoCRISCgpmb3JjZWRfYXJtGBQgASgJEg8KB2V4cGxhaW4YFSABKAgSFQoNdGVtcGxhdGVfaGFzaBgWIAEoCRIUCgxjb252ZXJzYXRpb24YFyABKAkSEwoLaW5wdXRfYnl0ZXMYGCABKA0SFQoNY29udGVudF9jbGFzcxgZIAEoDRIMCgRyb2xlGBogASgJGisKCVRhZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjAKCUV4Y2x1c2lvbhITCgtyZXF1aXJlbWVudBgBIAEoCRIOCgZkZXRhaWwYAiABKAkilAQKCUNhbmRpZGF0ZRIPCgdiYWNrZW5kGAEgASgJEhkKEXByZWRpY3RlZF90dGZ0X21zGAIgASgBEhkKEXByZWRpY3RlZF90cG90X21zGAMgASgBEhUKDWNvc3RfbmFub191c2QYBCABKAMSGQoRbWFyZ2luYWxfbmFub191c2QYBSABKAMSDQoFcXVldWUYBiABKA0SEQoJaW5fZmxpZ2h0GAcgASgNEg0KBXNjb3JlGAggASgBEjAKCGV4Y2x1ZGVkGAkgASgLMh4uc2lnbmFsYm94LnBvbGljeS52MS5FeGNsdXNpb24SHgoWZmlyc3RfdG9rZW5fdGltZW91dF9tcxgKIAEoARIWCg51cHN0cmVhbV9tb2RlbBgLIAEoCRIQCghwcm92aWRlchgMIAEoCRIXCg9lbmdpbmVfcHJpb3JpdHkYDSABKAUSGwoTZW5naW5lX3ByaW9yaXR5X3NldBgOIAEoCBIWCg5oZWRnZV9hZnRlcl9tcxgPIAEoARI4CgV0ZXJtcxgQIAMoCzIpLnNpZ25hbGJveC5wb2xpY3kudjEuQ2FuZGlkYXRlLlRlcm1zRW50cnkSGQoRbWF4X291dHB1dF90b2tlbnMYESABKA0SEAoIc3RhbmRpbmcYEiABKAkaLAoKVGVybXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIjsKBUFsbG93EjIKCmNhbmRpZGF0ZXMYASADKAsyHi5zaWduYWxib3gucG9saWN5LnYxLkNhbmRpZGF0ZSJbCgREZW55Eg4KBnJlYXNvbhgBIAEoCRIOCgZkZXRhaWwYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFcGFyYW0YBCABKAkSDAoEY29kZRgFIAEoCSLMBQoIRGVjaXNpb24SEwoLZGVjaXNpb25faWQYASABKAkSFgoOY29uZmlnX3ZlcnNpb24YAiABKAkSFQoNcHJpY2VfdmVyc2lvbhgDIAEoCRIOCgZlbmdpbmUYBCABKAkSDQoFbW9kZWwYBSABKAkSOAoNcmVxdWVzdF9jbGFzcxgGIAEoDjIhLnNpZ25hbGJveC5wb2xpY3kudjEuUmVxdWVzdENsYXNzEisKBWFsbG93GAcgASgLMhouc2lnbmFsYm94LnBvbGljeS52MS5BbGxvd0gAEikKBGRlbnkYCCABKAsyGS5zaWduYWxib3gucG9saWN5LnYxLkRlbnlIABINCgVzdGFsZRgJIAEoCBIQCghxdWV1ZV9tcxgKIAEoARIRCglkZWNpZGVfbXMYCyABKAESMAoIZXhjbHVkZWQYDCADKAsyHi5zaWduYWxib3gucG9saWN5LnYxLkNhbmRpZGF0ZRISCgpleHBlcmltZW50GA0gASgJEgsKA2FybRgOIAEoCRIbChNleHBlcmltZW50X3JldmlzaW9uGA8gASgEEjIKCm1pZF9zdHJlYW0YECABKA4yHi5zaWduYWxib3gucG9saWN5LnYxLk1pZFN0cmVhbRIUCgxtYXhfYXR0ZW1wdHMYESABKA0SEwoLZGVhZGxpbmVfbXMYEiABKAESFgoOcmVxdWVzdF9jaGFuZ2UYEyABKAwSDAoEc2VlZBgUIAEoDRIZChFzaGFkb3dfZXhwZXJpbWVudBgVIAEoCRI5ChFzaGFkb3dfY2FuZGlkYXRlcxgWIAMoCzIeLnNpZ25hbGJveC5wb2xpY3kudjEuQ2FuZGlkYXRlEhYKDnR0ZnRfdGFyZ2V0X21zGBcgASgBEhYKDnRwb3RfdGFyZ2V0X21zGBggASgBEhIKCnNoYWRvd19hcm0YGSABKAlCCAoGcmVzdWx0IsUBCgxBbnN3ZXJSZXZpZXcSDQoFZW1wdHkYASABKAgSDwoHcmVmdXNlZBgCIAEoCBIwCgZzY2hlbWEYAyABKA4yIC5zaWduYWxib3gucG9saWN5LnYxLlNjaGVtYUNoZWNrEhMKC3RleHRfbGVuZ3RoGAQgASgNEhIKCnRvb2xfY2FsbHMYBSABKA0SOgoOdG9vbF9hZ3JlZW1lbnQYBiABKA4yIi5zaWduYWxib3gucG9saWN5LnYxLlRvb2xBZ3JlZW1lbnQi5wIKDUF0dGVtcHRSZXBvcnQSEwoLZGVjaXNpb25faWQYASABKAkSEgoKYXR0ZW1wdF9pZBgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEjYKB3N0YXJ0ZWQYBCABKAsyIy5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRTdGFydGVkSAASPQoLZmlyc3RfdG9rZW4YBSABKAsyJi5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRGaXJzdFRva2VuSAASLgoDZ2FwGAYgASgLMh8uc2lnbmFsYm94LnBvbGljeS52MS5BdHRlbXB0R2FwSAASMgoFZW5kZWQYByABKAsyIS5zaWduYWxib3gucG9saWN5LnYxLkF0dGVtcHRFbmRlZEgAEjgKDHJlcXVlc3RfZG9uZRgIIAEoCzIgLnNpZ25hbGJveC5wb2xpY3kudjEuUmVxdWVzdERvbmVIAEIHCgVldmVudCIwCg5BdHRlbXB0U3RhcnRlZBIPCgdhdHRlbXB0GAEgASgNEg0KBWhlZGdlGAIgASgIIiQKEUF0dGVtcHRGaXJzdFRva2VuEg8KB3R0ZnRfbXMYASABKAEiMwoKQXR0ZW1wdEdhcBIOCgZnYXBfbXMYASABKAESFQoNb3V0cHV0X3Rva2VucxgCIAEoDSLWAwoMQXR0ZW1wdEVuZGVkEi0KB291dGNvbWUYASABKA4yHC5zaWduYWxib3gucG9saWN5LnYxLk91dGNvbWUSDgoGcmVhc29uGAIgASgJEhMKC2R1cmF0aW9uX21zGAMgASgBEg8KB3R0ZnRfbXMYBCABKAESFAoMaW5wdXRfdG9rZW5zGAUgASgNEhkKEWNhY2hlX3JlYWRfdG9rZW5zGAYgASgNEhUKDW91dHB1dF90b2tlbnMYByABKA0SFgoOcmV0cnlfYWZ0ZXJfbXMYCCABKA0SNwoKcmF0ZV9saW1pdBgJIAEoCzIjLnNpZ25hbGJveC5wb2xpY3kudjEuUmF0ZUxpbWl0U3RhdGUSFAoMY29udGVudF9zZWVuGAogASgIEhMKC3VzYWdlX2tub3duGAsgASgIEhgKEHJlYXNvbmluZ190b2tlbnMYDCABKA0SEwoLaHR0cF9zdGF0dXMYDSABKA0SDwoHZ2FyYmFnZRgOIAEoCBITCgtyZXNwb25zZV9pZBgPIAEoCRIxCgZyZXZpZXcYECABKAsyIS5zaWduYWxib3gucG9saWN5LnYxLkFuc3dlclJldmlldxIVCg1jb3N0X25hbm9fdXNkGBEgASgDIg0KC1JlcXVlc3REb25lIqgBCg5SYXRlTGltaXRTdGF0ZRIaChJyZW1haW5pbmdfcmVxdWVzdHMYASABKAESGAoQcmVtYWluaW5nX3Rva2VucxgCIAEoARIZChFyZXNldF9yZXF1ZXN0c19tcxgDIAEoARIXCg9yZXNldF90b2tlbnNfbXMYBCABKAESFgoObGltaXRfcmVxdWVzdHMYBSABKAESFAoMbGltaXRfdG9rZW5zGAYgASgBInMKDlBvbGljeUZhbGxiYWNrEhYKDmNvbmZpZ192ZXJzaW9uGAEgASgJEhUKDXByaWNlX3ZlcnNpb24YAiABKAkSMgoGbW9kZWxzGAMgAygLMiIuc2lnbmFsYm94LnBvbGljeS52MS5Nb2RlbEZhbGxiYWNrIpYCCg1Nb2RlbEZhbGxiYWNrEg0KBW1vZGVsGAEgASgJEg8KB2FsaWFzZXMYAiADKAkSOgoKY2FuZGlkYXRlcxgDIAMoCzImLnNpZ25hbGJveC5wb2xpY3kudjEuRmFsbGJhY2tDYW5kaWRhdGUSOAoNcmVxdWVzdF9jbGFzcxgEIAEoDjIhLnNpZ25hbGJveC5wb2xpY3kudjEuUmVxdWVzdENsYXNzEjIKCm1pZF9zdHJlYW0YBSABKA4yHi5zaWduYWxib3gucG9saWN5LnYxLk1pZFN0cmVhbRIUCgxtYXhfYXR0ZW1wdHMYBiABKA0SEwoLZGVhZGxpbmVfbXMYByABKAESEAoIcmVxdWlyZXMYCCABKA0irAEKEUZhbGxiYWNrQ2FuZGlkYXRlEg8KB2JhY2tlbmQYASABKAkSFAoMY2FwYWJpbGl0aWVzGAIgASgNEg8KB2NvbnRleHQYAyABKA0SEAoIcHJvdmlkZXIYBCABKAkSFgoOdXBzdHJlYW1fbW9kZWwYBSABKAkSDgoGdXNhYmxlGAYgASgIEhEKCXJlc2lkZW5jeRgHIAEoCRISCgptYXhfb3V0cHV0GAggASgNKpsBCgxSZXF1ZXN0Q2xhc3MSHQoZUkVRVUVTVF9DTEFTU19VTlNQRUNJRklFRBAAEhgKFFJFUVVFU1RfQ0xBU1NfU1lTVEVNEAESHQoZUkVRVUVTVF9DTEFTU19JTlRFUkFDVElWRRACEhoKFlJFUVVFU1RfQ0xBU1NfU1RBTkRBUkQQAxIXChNSRVFVRVNUX0NMQVNTX0JBVENIEAQqoAEKCU9wZXJhdGlvbhIZChVPUEVSQVRJT05fVU5TUEVDSUZJRUQQABISCg5PUEVSQVRJT05fQ0hBVBABEhgKFE9QRVJBVElPTl9FTUJFRERJTkdTEAISGQoVT1BFUkFUSU9OX0NPTVBMRVRJT05TEAMSFwoTT1BFUkFUSU9OX1JFU1BPTlNFUxAEEhYKEk9QRVJBVElPTl9NRVNTQUdFUxAFKlQKCU1pZFN0cmVhbRIaChZNSURfU1RSRUFNX1VOU1BFQ0lGSUVEEAASFAoQTUlEX1NUUkVBTV9FUlJPUhABEhUKEU1JRF9TVFJFQU1fUkVTVU1FEAIqnAEKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEg4KCk9VVENPTUVfT0sQARISCg5PVVRDT01FX0ZBSUxFRBACEhQKEE9VVENPTUVfQ0FOQ0VMRUQQAxIWChJPVVRDT01FX0hFREdFX0xPU1QQBBIUChBPVVRDT01FX0RFQURMSU5FEAUSEAoMT1VUQ09NRV9WT0lEEAYqXQoLU2NoZW1hQ2hlY2sSHAoYU0NIRU1BX0NIRUNLX1VOU1BFQ0lGSUVEEAASFgoSU0NIRU1BX0NIRUNLX1ZBTElEEAESGAoUU0NIRU1BX0NIRUNLX0lOVkFMSUQQAipmCg1Ub29sQWdyZWVtZW50Eh4KGlRPT0xfQUdSRUVNRU5UX1VOU1BFQ0lGSUVEEAASGQoVVE9PTF9BR1JFRU1FTlRfQUdSRUVTEAESGgoWVE9PTF9BR1JFRU1FTlRfRElGRkVSUxACYgZwcm90bzM");
 
 /**
  * The features of one request: everything a decision may depend on, and no content.
@@ -194,6 +194,14 @@ export type DecideRequest = Message<"signalbox.policy.v1.DecideRequest"> & {
    * @generated from field: uint32 content_class = 25;
    */
   contentClass: number;
+
+  /**
+   * Whose request it is: empty = a client's; shadow = a copy whose answer nobody sees; judge = a question to a judge model.
+   * A copy goes to its forced arm or nowhere; a judge takes part in no experiment.
+   *
+   * @generated from field: string role = 26;
+   */
+  role: string;
 };
 
 /**
@@ -604,7 +612,7 @@ export type Decision = Message<"signalbox.policy.v1.Decision"> & {
   shadowExperiment: string;
 
   /**
-   * Backends the shadow copy may use, best first.
+   * Unused: a shadow copy is decided by itself when it is sent.
    *
    * @generated from field: repeated signalbox.policy.v1.Candidate shadow_candidates = 22;
    */
@@ -623,6 +631,13 @@ export type Decision = Message<"signalbox.policy.v1.Decision"> & {
    * @generated from field: double tpot_target_ms = 24;
    */
   tpotTargetMs: number;
+
+  /**
+   * Arm the shadow copy goes to, with shadow_experiment.
+   *
+   * @generated from field: string shadow_arm = 25;
+   */
+  shadowArm: string;
 };
 
 /**
@@ -631,6 +646,62 @@ export type Decision = Message<"signalbox.policy.v1.Decision"> & {
  */
 export const DecisionSchema: GenMessage<Decision> = /*@__PURE__*/
   messageDesc(file_signalbox_policy_v1_policy, 5);
+
+/**
+ * What a whole answer was like, as far as a machine can tell. No content. Set by the ingress for answers in experiments.
+ *
+ * @generated from message signalbox.policy.v1.AnswerReview
+ */
+export type AnswerReview = Message<"signalbox.policy.v1.AnswerReview"> & {
+  /**
+   * Neither text nor a tool call.
+   *
+   * @generated from field: bool empty = 1;
+   */
+  empty: boolean;
+
+  /**
+   * The model refused (its refusal field), or a content filter stopped it.
+   *
+   * @generated from field: bool refused = 2;
+   */
+  refused: boolean;
+
+  /**
+   * JSON schema, where the request asked for one (response_format json_schema or json_object).
+   *
+   * @generated from field: signalbox.policy.v1.SchemaCheck schema = 3;
+   */
+  schema: SchemaCheck;
+
+  /**
+   * Length of the text in UTF-16 units.
+   *
+   * @generated from field: uint32 text_length = 4;
+   */
+  textLength: number;
+
+  /**
+   * Tool calls in it.
+   *
+   * @generated from field: uint32 tool_calls = 5;
+   */
+  toolCalls: number;
+
+  /**
+   * Only of a shadow copy: against the answer the client got.
+   *
+   * @generated from field: signalbox.policy.v1.ToolAgreement tool_agreement = 6;
+   */
+  toolAgreement: ToolAgreement;
+};
+
+/**
+ * Describes the message signalbox.policy.v1.AnswerReview.
+ * Use `create(AnswerReviewSchema)` to create a new message.
+ */
+export const AnswerReviewSchema: GenMessage<AnswerReview> = /*@__PURE__*/
+  messageDesc(file_signalbox_policy_v1_policy, 6);
 
 /**
  * What the ingress tells the engine that decided about an attempt; carried on the decide stream.
@@ -712,7 +783,7 @@ export type AttemptReport = Message<"signalbox.policy.v1.AttemptReport"> & {
  * Use `create(AttemptReportSchema)` to create a new message.
  */
 export const AttemptReportSchema: GenMessage<AttemptReport> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 6);
+  messageDesc(file_signalbox_policy_v1_policy, 7);
 
 /**
  * Bytes are going upstream.
@@ -740,7 +811,7 @@ export type AttemptStarted = Message<"signalbox.policy.v1.AttemptStarted"> & {
  * Use `create(AttemptStartedSchema)` to create a new message.
  */
 export const AttemptStartedSchema: GenMessage<AttemptStarted> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 7);
+  messageDesc(file_signalbox_policy_v1_policy, 8);
 
 /**
  * First content arrived.
@@ -761,7 +832,7 @@ export type AttemptFirstToken = Message<"signalbox.policy.v1.AttemptFirstToken">
  * Use `create(AttemptFirstTokenSchema)` to create a new message.
  */
 export const AttemptFirstTokenSchema: GenMessage<AttemptFirstToken> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 8);
+  messageDesc(file_signalbox_policy_v1_policy, 9);
 
 /**
  * One inter-chunk gap.
@@ -789,7 +860,7 @@ export type AttemptGap = Message<"signalbox.policy.v1.AttemptGap"> & {
  * Use `create(AttemptGapSchema)` to create a new message.
  */
 export const AttemptGapSchema: GenMessage<AttemptGap> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 9);
+  messageDesc(file_signalbox_policy_v1_policy, 10);
 
 /**
  * The attempt is over.
@@ -901,6 +972,20 @@ export type AttemptEnded = Message<"signalbox.policy.v1.AttemptEnded"> & {
    * @generated from field: string response_id = 15;
    */
   responseId: string;
+
+  /**
+   * What the answer was like; only of answers in experiments that came whole.
+   *
+   * @generated from field: signalbox.policy.v1.AnswerReview review = 16;
+   */
+  review?: AnswerReview | undefined;
+
+  /**
+   * What the attempt is booked at, nano-USD.
+   *
+   * @generated from field: int64 cost_nano_usd = 17;
+   */
+  costNanoUsd: bigint;
 };
 
 /**
@@ -908,7 +993,7 @@ export type AttemptEnded = Message<"signalbox.policy.v1.AttemptEnded"> & {
  * Use `create(AttemptEndedSchema)` to create a new message.
  */
 export const AttemptEndedSchema: GenMessage<AttemptEnded> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 10);
+  messageDesc(file_signalbox_policy_v1_policy, 11);
 
 /**
  * The request is over.
@@ -923,7 +1008,7 @@ export type RequestDone = Message<"signalbox.policy.v1.RequestDone"> & {
  * Use `create(RequestDoneSchema)` to create a new message.
  */
 export const RequestDoneSchema: GenMessage<RequestDone> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 11);
+  messageDesc(file_signalbox_policy_v1_policy, 12);
 
 /**
  * Provider rate-limit state as read from response headers; -1 = not stated.
@@ -979,7 +1064,7 @@ export type RateLimitState = Message<"signalbox.policy.v1.RateLimitState"> & {
  * Use `create(RateLimitStateSchema)` to create a new message.
  */
 export const RateLimitStateSchema: GenMessage<RateLimitState> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 12);
+  messageDesc(file_signalbox_policy_v1_policy, 13);
 
 /**
  * What an ingress uses when no engine answers: pushed over the decide stream.
@@ -1014,7 +1099,7 @@ export type PolicyFallback = Message<"signalbox.policy.v1.PolicyFallback"> & {
  * Use `create(PolicyFallbackSchema)` to create a new message.
  */
 export const PolicyFallbackSchema: GenMessage<PolicyFallback> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 13);
+  messageDesc(file_signalbox_policy_v1_policy, 14);
 
 /**
  * Fallback of one model.
@@ -1084,7 +1169,7 @@ export type ModelFallback = Message<"signalbox.policy.v1.ModelFallback"> & {
  * Use `create(ModelFallbackSchema)` to create a new message.
  */
 export const ModelFallbackSchema: GenMessage<ModelFallback> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 14);
+  messageDesc(file_signalbox_policy_v1_policy, 15);
 
 /**
  * One candidate of a fallback.
@@ -1154,7 +1239,7 @@ export type FallbackCandidate = Message<"signalbox.policy.v1.FallbackCandidate">
  * Use `create(FallbackCandidateSchema)` to create a new message.
  */
 export const FallbackCandidateSchema: GenMessage<FallbackCandidate> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy, 15);
+  messageDesc(file_signalbox_policy_v1_policy, 16);
 
 /**
  * The request class: decides ceilings, queue limits and how lateness is weighed against money.
@@ -1382,4 +1467,86 @@ export type Outcome = (typeof Outcome)[keyof typeof Outcome] | UnknownEnum;
  */
 export const OutcomeSchema: GenEnum<Outcome> = /*@__PURE__*/
   enumDesc(file_signalbox_policy_v1_policy, 3);
+
+/**
+ * Whether an answer keeps to the JSON schema the request asked for.
+ *
+ * @generated from enum signalbox.policy.v1.SchemaCheck
+ */
+export const SchemaCheck = {
+  /**
+   * No schema was asked for, or the answer was not looked at.
+   *
+   * @generated from enum value: SCHEMA_CHECK_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It does.
+   *
+   * @generated from enum value: SCHEMA_CHECK_VALID = 1;
+   */
+  VALID: 1,
+
+  /**
+   * It does not.
+   *
+   * @generated from enum value: SCHEMA_CHECK_INVALID = 2;
+   */
+  INVALID: 2,
+} as const;
+
+/**
+ * Whether an answer keeps to the JSON schema the request asked for.
+ *
+ * @generated from enum signalbox.policy.v1.SchemaCheck
+ */
+export type SchemaCheck = (typeof SchemaCheck)[keyof typeof SchemaCheck] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.policy.v1.SchemaCheck.
+ */
+export const SchemaCheckSchema: GenEnum<SchemaCheck> = /*@__PURE__*/
+  enumDesc(file_signalbox_policy_v1_policy, 4);
+
+/**
+ * Whether two answers to one request call the same tools with the same arguments.
+ *
+ * @generated from enum signalbox.policy.v1.ToolAgreement
+ */
+export const ToolAgreement = {
+  /**
+   * Neither calls a tool, or they were not compared.
+   *
+   * @generated from enum value: TOOL_AGREEMENT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * They do.
+   *
+   * @generated from enum value: TOOL_AGREEMENT_AGREES = 1;
+   */
+  AGREES: 1,
+
+  /**
+   * They do not.
+   *
+   * @generated from enum value: TOOL_AGREEMENT_DIFFERS = 2;
+   */
+  DIFFERS: 2,
+} as const;
+
+/**
+ * Whether two answers to one request call the same tools with the same arguments.
+ *
+ * @generated from enum signalbox.policy.v1.ToolAgreement
+ */
+export type ToolAgreement = (typeof ToolAgreement)[keyof typeof ToolAgreement] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.policy.v1.ToolAgreement.
+ */
+export const ToolAgreementSchema: GenEnum<ToolAgreement> = /*@__PURE__*/
+  enumDesc(file_signalbox_policy_v1_policy, 5);
 

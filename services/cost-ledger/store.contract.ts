@@ -294,7 +294,7 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     const inArm = (arm: string): Partial<AttemptRecord> => ({ responseId: "r1", experiment: "x", arm, experimentRevision: 3n });
     await store.book([posted("a1", inArm("b")), posted("a2", inArm("c")), posted("a3", { responseId: "r2", role: "shadow" })], 1_000);
     const answer = { tenant: "acme", responseId: "r1", experiment: "x", arm: "c", revision: 3n, bookedAtMs: 1_000 };
-    assert.deepEqual({ ...(await store.findAnswer("acme", "r1")) }, answer);
+    assert.deepEqual(await store.findAnswer("acme", "r1"), answer);
     assert.equal(await store.findAnswer("other", "r1"), undefined, "another tenant's answer");
     assert.equal(await store.findAnswer("acme", "r2"), undefined, "nobody saw a shadow's answer");
     await store.forgetAnswers(1_000);
@@ -304,10 +304,10 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
   });
 
   check("the last score of a response, metric and source counts", async (store) => {
-    const score = (responseId: string, value: number, parts = {}): Parameters<LedgerStore["saveScore"]>[0] => ({
-      ...{ tenant: "acme", responseId, metric: "quality", source: "feedback", score: value, comment: "", atMs: 5 },
-      ...{ experiment: "x", arm: "b", revision: 2n, ...parts },
-    });
+    const score = (responseId: string, value: number, parts = {}): Parameters<LedgerStore["saveScore"]>[0] => {
+      const about = { tenant: "acme", responseId, metric: "quality", source: "feedback", experiment: "x", arm: "b", revision: 2n };
+      return { ...about, score: value, comment: "", atMs: 5, ...parts };
+    };
     assert.equal(await store.saveScore(score("r1", 0.25)), undefined);
     assert.equal(await store.saveScore(score("r1", 0.75)), 0.25);
     assert.equal(await store.saveScore(score("r2", 0.25)), undefined);

@@ -10,6 +10,8 @@ export const SUBJECTS = {
   entryCommitted: "signalbox.entry.committed.v1",
   /** ControlState, whole. */
   controlChanged: "signalbox.control.changed.v1",
+  /** ControlApplied, from replicas that took a control state over. */
+  controlApplied: "signalbox.control.applied.v1",
   /** HealthSnapshot, 4 a second while something changes, else every second. */
   healthPublished: "signalbox.health.published.v1",
   /** PriceBook, whole. */

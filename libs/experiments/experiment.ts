@@ -17,7 +17,7 @@ export interface ExperimentArm {
 /** One step in an experiment's life. */
 export interface ExperimentStep {
   readonly revision: number;
-  readonly action: "start" | "ramp" | "rollback" | "promote";
+  readonly action: "start" | "ramp" | "advance" | "pause" | "rollback" | "promote";
   readonly at_ms: number;
   readonly by: string;
   /** Why; empty where a person just did it. */
@@ -25,6 +25,22 @@ export interface ExperimentStep {
   /** Shares by arm from then on. */
   readonly weights: Readonly<Record<string, number>>;
 }
+
+/** Shares that the one arm beside the control goes through, each kept until its analysis says that nothing speaks against the next. */
+export interface RolloutPlan {
+  /** Shares, 0..1, rising. */
+  readonly steps: readonly number[];
+  /** Place among them; `steps.length` = done. */
+  readonly step: number;
+  /** How long a step lasts at least, ms. */
+  readonly stepMs: number;
+  /** Outcomes each arm must have in a step. */
+  readonly stepRequests: number;
+}
+
+/** How long a step lasts at least and how much each arm must have seen of it, unless told otherwise. */
+export const STEP_MS = 10 * 60_000;
+export const STEP_REQUESTS = 200;
 
 /** Margins of the guards as in the configuration. */
 export type ExperimentGuards = ExperimentConfig["guards"];
@@ -34,7 +50,8 @@ export interface Experiment {
   readonly name: string;
   /** Grows with every change. */
   readonly revision: number;
-  readonly state: "running" | "rolled_back" | "promoted";
+  /** Paused: shares stay as they are and its plan waits, until somebody ramps it or ends it. */
+  readonly state: "running" | "paused" | "rolled_back" | "promoted";
   readonly model: string;
   readonly unit: ExperimentConfig["unit"];
   /** Experiments of one layer never share a unit. */
@@ -43,6 +60,8 @@ export interface Experiment {
   readonly control: string;
   readonly arms: readonly ExperimentArm[];
   readonly guards: ExperimentGuards;
+  /** How it rolls out by itself; undefined = people do it. */
+  readonly plan?: RolloutPlan;
   /** The file's block when this was stored (digest; empty = none): when that differs, the file wins again. */
   readonly basis: string;
   /** Latest last. */
@@ -60,11 +79,16 @@ export function controlOf(arms: readonly Pick<ExperimentArm, "name" | "backends"
 
 /** The experiment as the file has it. */
 export function experimentOf(config: ExperimentConfig, revision: number, basis: string): Experiment {
-  const weights = Array.from(config.arms, ([name, { weight }]) => ({ name, weight }));
+  const control = controlOf(Array.from(config.arms, ([name, { backends }]) => (backends === undefined ? { name } : { name, backends })));
+  const planned = config.steps.length > 0 && config.arms.size === 2 ? config.steps[0] : undefined;
+  const weights = Array.from(config.arms, ([name, { weight }]) => {
+    if (planned === undefined) return { name, weight };
+    return { name, weight: name === control ? 1 - planned : planned };
+  });
   const ranges = extendRanges([], weights);
   const arms = Array.from(config.arms, ([name, arm], index): ExperimentArm => ({
     name,
-    weight: arm.weight,
+    weight: weights[index]!.weight,
     ranges: ranges[index]!.ranges,
     ...(arm.backends === undefined ? {} : { backends: arm.backends }),
     ...(arm.request === undefined ? {} : { request: arm.request }),
@@ -76,9 +100,10 @@ export function experimentOf(config: ExperimentConfig, revision: number, basis: 
     model: config.model,
     unit: config.unit,
     layer: config.layer,
-    control: controlOf(arms),
+    control,
     arms,
     guards: config.guards,
+    ...(planned === undefined ? {} : { plan: { steps: config.steps, step: 0, stepMs: STEP_MS, stepRequests: STEP_REQUESTS } }),
     basis,
     history: [],
   };

@@ -60,3 +60,56 @@ function pool(control: Readonly<Moments>, treatment: Readonly<Moments>): { n: nu
   const s2 = n * (variance(control) / control.count + variance(treatment) / treatment.count);
   return { n, s2, difference: treatment.mean - control.mean };
 }
+
+/** Relative differences further out than this are not told apart. */
+const RATIO_MAX = 1_000;
+const RATIO_HALVINGS = 60;
+
+/**
+ * The relative difference of two positive means (0.1 = the treatment's is a tenth higher), with bounds that hold at all sample sizes at
+ * once: all r for which the sequence of treatment - (1 + r) control holds zero (Fieller). Undefined where the control's mean is not positive.
+ */
+export function ratioSequence(
+  control: Readonly<Moments>,
+  treatment: Readonly<Moments>,
+  alpha: number,
+  tunedFor: number,
+): Interval | undefined {
+  if (!(control.mean > 0) || pool(control, treatment) === undefined) return undefined;
+  const difference = treatment.mean / control.mean - 1;
+  const lowerAt = (ratio: number): number => confidenceSequence(scaled(control, 1 + ratio), treatment, alpha, tunedFor)!.lower;
+  const upperAt = (ratio: number): number => confidenceSequence(scaled(control, 1 + ratio), treatment, alpha, tunedFor)!.upper;
+  return {
+    difference,
+    lower: edge(-1, difference, (ratio) => lowerAt(ratio) <= 0),
+    upper: edge(RATIO_MAX, difference, (ratio) => upperAt(ratio) >= 0),
+  };
+}
+
+/** Whether the treatment's mean is certainly above (1 + margin) times the control's. */
+export function exceedsRatio(
+  control: Readonly<Moments>,
+  treatment: Readonly<Moments>,
+  margin: number,
+  alpha: number,
+  tunedFor: number,
+): boolean {
+  const interval = oneSidedSequence(scaled(control, 1 + margin), treatment, alpha, tunedFor);
+  return interval !== undefined && interval.lower > 0;
+}
+
+function scaled({ count, mean, m2 }: Readonly<Moments>, factor: number): Moments {
+  return { count, mean: mean * factor, m2: m2 * factor * factor };
+}
+
+/** The outermost value between `inside`, which holds, and `outside` that holds too. */
+function edge(outside: number, inside: number, holds: (value: number) => boolean): number {
+  if (holds(outside)) return outside;
+  let [out, within] = [outside, inside];
+  for (let halving = 0; halving < RATIO_HALVINGS; halving++) {
+    const middle = (out + within) / 2;
+    if (holds(middle)) within = middle;
+    else out = middle;
+  }
+  return within;
+}

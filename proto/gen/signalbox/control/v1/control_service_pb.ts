@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/control/v1/control_service.proto.
  */
 export const file_signalbox_control_v1_control_service: GenFile = /*@__PURE__*/
-  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIpgCCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJEhcKD3ByZXZpb3VzX2RpZ2VzdBgNIAEoDBIZChFwcmV2aW91c191bnRpbF9tcxgOIAEoASLWAgoMQ29udHJvbFN0YXRlEhAKCHJldmlzaW9uGAEgASgEEi0KBGtleXMYAiADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQSGAoQZHJhaW5lZF9iYWNrZW5kcxgDIAMoCRJICgtleHBlcmltZW50cxgEIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5FeHBlcmltZW50c0VudHJ5Ej4KBm1vZGVscxgFIAMoCzIuLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5Nb2RlbHNFbnRyeRoyChBFeHBlcmltZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ASKPAQoQQ3JlYXRlS2V5UmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGVhbRgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDAoEbmFtZRgEIAEoCRIRCgltYXhfY2xhc3MYBSABKA0SFQoNbWF5X2ZvcmNlX2FybRgGIAEoCBIVCg1leHBpcmVzX2F0X21zGAcgASgBIlEKEUNyZWF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiIQoPTGlzdEtleXNSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCSJBChBMaXN0S2V5c1Jlc3BvbnNlEi0KBGtleXMYASADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiIgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkIjQKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhAKCGdyYWNlX21zGAIgASgBIlEKEVJvdGF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZSI/Cg1FeHBlcmltZW50QXJtEgwKBG5hbWUYASABKAkSDgoGd2VpZ2h0GAIgASgBEhAKCGJhY2tlbmRzGAMgAygJItUBChBFeHBlcmltZW50Q2hhbmdlEhAKCHJldmlzaW9uGAEgASgEEg4KBmFjdGlvbhgCIAEoCRINCgVhdF9tcxgDIAEoARIKCgJieRgEIAEoCRIOCgZyZWFzb24YBSABKAkSRAoHd2VpZ2h0cxgGIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRDaGFuZ2UuV2VpZ2h0c0VudHJ5Gi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIuoBChBFeHBlcmltZW50UmVjb3JkEgwKBG5hbWUYASABKAkSEAoIcmV2aXNpb24YAiABKAQSDQoFc3RhdGUYAyABKAkSDQoFbW9kZWwYBCABKAkSDAoEdW5pdBgFIAEoCRINCgVsYXllchgGIAEoCRIPCgdjb250cm9sGAcgASgJEjEKBGFybXMYCCADKAsyIy5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50QXJtEjcKB2hpc3RvcnkYCSADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50Q2hhbmdlIpEBChZTdGFydEV4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDAoEdW5pdBgDIAEoCRINCgVsYXllchgEIAEoCRIxCgRhcm1zGAUgAygLMiMuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudEFybRIKCgJieRgGIAEoCSJVChdTdGFydEV4cGVyaW1lbnRSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCK4AQobU2V0RXhwZXJpbWVudFdlaWdodHNSZXF1ZXN0EgwKBG5hbWUYASABKAkSTwoHd2VpZ2h0cxgCIAMoCzI+LnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdC5XZWlnaHRzRW50cnkSCgoCYnkYAyABKAkaLgoMV2VpZ2h0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiWgocU2V0RXhwZXJpbWVudFdlaWdodHNSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCJaChlSb2xsYmFja0V4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSCgoCYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEhMKC2lmX3JldmlzaW9uGAQgASgEIlgKGlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIkEKGFByb21vdGVFeHBlcmltZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEgsKA2FybRgCIAEoCRIKCgJieRgDIAEoCSJXChlQcm9tb3RlRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIhgKFkxpc3RFeHBlcmltZW50c1JlcXVlc3QiVgoXTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USOwoLZXhwZXJpbWVudHMYASADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkMp4JCg5Db250cm9sU2VydmljZRJcCglDcmVhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5DcmVhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVzcG9uc2USWQoITGlzdEtleXMSJS5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1JlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1Jlc3BvbnNlElwKCVJldm9rZUtleRImLnNpZ25hbGJveC5jb250cm9sLnYxLlJldm9rZUtleVJlcXVlc3QaJy5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXNwb25zZRJcCglSb3RhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5Sb3RhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUm90YXRlS2V5UmVzcG9uc2USWQoIU2V0RHJhaW4SJS5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlc3BvbnNlEm4KD1N0YXJ0RXhwZXJpbWVudBIsLnNpZ25hbGJveC5jb250cm9sLnYxLlN0YXJ0RXhwZXJpbWVudFJlcXVlc3QaLS5zaWduYWxib3guY29udHJvbC52MS5TdGFydEV4cGVyaW1lbnRSZXNwb25zZRJ9ChRTZXRFeHBlcmltZW50V2VpZ2h0cxIxLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdBoyLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVzcG9uc2USdwoSUm9sbGJhY2tFeHBlcmltZW50Ei8uc2lnbmFsYm94LmNvbnRyb2wudjEuUm9sbGJhY2tFeHBlcmltZW50UmVxdWVzdBowLnNpZ25hbGJveC5jb250cm9sLnYxLlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEnQKEVByb21vdGVFeHBlcmltZW50Ei4uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXF1ZXN0Gi8uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXNwb25zZRJuCg9MaXN0RXhwZXJpbWVudHMSLC5zaWduYWxib3guY29udHJvbC52MS5MaXN0RXhwZXJpbWVudHNSZXF1ZXN0Gi0uc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USbgoPR2V0Q29udHJvbFN0YXRlEiwuc2lnbmFsYm94LmNvbnRyb2wudjEuR2V0Q29udHJvbFN0YXRlUmVxdWVzdBotLnNpZ25hbGJveC5jb250cm9sLnYxLkdldENvbnRyb2xTdGF0ZVJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("CipzaWduYWxib3gvY29udHJvbC92MS9jb250cm9sX3NlcnZpY2UucHJvdG8SFHNpZ25hbGJveC5jb250cm9sLnYxIpgCCglLZXlSZWNvcmQSDgoGa2V5X2lkGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRoaW50GAMgASgJEg4KBnRlbmFudBgEIAEoCRIMCgR0ZWFtGAUgASgJEg4KBm1vZGVscxgGIAMoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgBEhUKDXJldm9rZWRfYXRfbXMYCCABKAESEQoJbWF4X2NsYXNzGAkgASgNEhUKDW1heV9mb3JjZV9hcm0YCiABKAgSFQoNZXhwaXJlc19hdF9tcxgLIAEoARIMCgRuYW1lGAwgASgJEhcKD3ByZXZpb3VzX2RpZ2VzdBgNIAEoDBIZChFwcmV2aW91c191bnRpbF9tcxgOIAEoASLWAgoMQ29udHJvbFN0YXRlEhAKCHJldmlzaW9uGAEgASgEEi0KBGtleXMYAiADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQSGAoQZHJhaW5lZF9iYWNrZW5kcxgDIAMoCRJICgtleHBlcmltZW50cxgEIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5FeHBlcmltZW50c0VudHJ5Ej4KBm1vZGVscxgFIAMoCzIuLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZS5Nb2RlbHNFbnRyeRoyChBFeHBlcmltZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgMOgI4ASKPAQoQQ3JlYXRlS2V5UmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGVhbRgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDAoEbmFtZRgEIAEoCRIRCgltYXhfY2xhc3MYBSABKA0SFQoNbWF5X2ZvcmNlX2FybRgGIAEoCBIVCg1leHBpcmVzX2F0X21zGAcgASgBIlEKEUNyZWF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiIQoPTGlzdEtleXNSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCSJBChBMaXN0S2V5c1Jlc3BvbnNlEi0KBGtleXMYASADKAsyHy5zaWduYWxib3guY29udHJvbC52MS5LZXlSZWNvcmQiIgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USLwoGcmVjb3JkGAEgASgLMh8uc2lnbmFsYm94LmNvbnRyb2wudjEuS2V5UmVjb3JkIjQKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhAKCGdyYWNlX21zGAIgASgBIlEKEVJvdGF0ZUtleVJlc3BvbnNlEi8KBnJlY29yZBgBIAEoCzIfLnNpZ25hbGJveC5jb250cm9sLnYxLktleVJlY29yZBILCgNrZXkYAiABKAkiMwoPU2V0RHJhaW5SZXF1ZXN0Eg8KB2JhY2tlbmQYASABKAkSDwoHZHJhaW5lZBgCIAEoCCIsChBTZXREcmFpblJlc3BvbnNlEhgKEGRyYWluZWRfYmFja2VuZHMYASADKAkiMAoWR2V0Q29udHJvbFN0YXRlUmVxdWVzdBIWCg5rbm93bl9yZXZpc2lvbhgBIAEoBCJMChdHZXRDb250cm9sU3RhdGVSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZSI/Cg1FeHBlcmltZW50QXJtEgwKBG5hbWUYASABKAkSDgoGd2VpZ2h0GAIgASgBEhAKCGJhY2tlbmRzGAMgAygJItUBChBFeHBlcmltZW50Q2hhbmdlEhAKCHJldmlzaW9uGAEgASgEEg4KBmFjdGlvbhgCIAEoCRINCgVhdF9tcxgDIAEoARIKCgJieRgEIAEoCRIOCgZyZWFzb24YBSABKAkSRAoHd2VpZ2h0cxgGIAMoCzIzLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRDaGFuZ2UuV2VpZ2h0c0VudHJ5Gi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIoEDChBFeHBlcmltZW50UmVjb3JkEgwKBG5hbWUYASABKAkSEAoIcmV2aXNpb24YAiABKAQSDQoFc3RhdGUYAyABKAkSDQoFbW9kZWwYBCABKAkSDAoEdW5pdBgFIAEoCRINCgVsYXllchgGIAEoCRIPCgdjb250cm9sGAcgASgJEjEKBGFybXMYCCADKAsyIy5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50QXJtEjcKB2hpc3RvcnkYCSADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50Q2hhbmdlEjYKBmd1YXJkcxgKIAEoCzImLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRHdWFyZHMSDQoFc3RlcHMYCyADKAESDAoEc3RlcBgMIAEoDRIPCgdzdGVwX21zGA0gASgBEhUKDXN0ZXBfcmVxdWVzdHMYDiABKA0SGAoQY29udHJvbF9yZXZpc2lvbhgPIAEoBCKkAQoQRXhwZXJpbWVudEd1YXJkcxIXCgplcnJvcl9yYXRlGAEgASgBSACIAQESEQoEdHRmdBgCIAEoAUgBiAEBEhEKBGNvc3QYAyABKAFIAogBARIUCgdxdWFsaXR5GAQgASgBSAOIAQESDgoGYWN0aW9uGAUgASgJQg0KC19lcnJvcl9yYXRlQgcKBV90dGZ0QgcKBV9jb3N0QgoKCF9xdWFsaXR5IoACChZTdGFydEV4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDAoEdW5pdBgDIAEoCRINCgVsYXllchgEIAEoCRIxCgRhcm1zGAUgAygLMiMuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudEFybRIKCgJieRgGIAEoCRINCgVzdGVwcxgHIAMoARIPCgdzdGVwX21zGAggASgBEhUKDXN0ZXBfcmVxdWVzdHMYCSABKA0SNgoGZ3VhcmRzGAogASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudEd1YXJkcyJVChdTdGFydEV4cGVyaW1lbnRSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCK4AQobU2V0RXhwZXJpbWVudFdlaWdodHNSZXF1ZXN0EgwKBG5hbWUYASABKAkSTwoHd2VpZ2h0cxgCIAMoCzI+LnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdC5XZWlnaHRzRW50cnkSCgoCYnkYAyABKAkaLgoMV2VpZ2h0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiWgocU2V0RXhwZXJpbWVudFdlaWdodHNSZXNwb25zZRI6CgpleHBlcmltZW50GAEgASgLMiYuc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudFJlY29yZCJaChlSb2xsYmFja0V4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSCgoCYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEhMKC2lmX3JldmlzaW9uGAQgASgEIlgKGlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIkEKGFByb21vdGVFeHBlcmltZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEgsKA2FybRgCIAEoCRIKCgJieRgDIAEoCSJXChlQcm9tb3RlRXhwZXJpbWVudFJlc3BvbnNlEjoKCmV4cGVyaW1lbnQYASABKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIhgKFkxpc3RFeHBlcmltZW50c1JlcXVlc3QiVgoXTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USOwoLZXhwZXJpbWVudHMYASADKAsyJi5zaWduYWxib3guY29udHJvbC52MS5FeHBlcmltZW50UmVjb3JkIlcKFlBhdXNlRXhwZXJpbWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCRIKCgJieRgCIAEoCRIOCgZyZWFzb24YAyABKAkSEwoLaWZfcmV2aXNpb24YBCABKAQiVQoXUGF1c2VFeHBlcmltZW50UmVzcG9uc2USOgoKZXhwZXJpbWVudBgBIAEoCzImLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRSZWNvcmQiKAoYQ29tcGFyZUV4cGVyaW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiWwoZQ29tcGFyZUV4cGVyaW1lbnRSZXNwb25zZRI+Cgpjb21wYXJpc29uGAEgASgLMiouc2lnbmFsYm94LmNvbnRyb2wudjEuRXhwZXJpbWVudENvbXBhcmlzb24iMgoHTW9tZW50cxINCgVjb3VudBgBIAEoARIMCgRtZWFuGAIgASgBEgoKAm0yGAMgASgBIrABCg5Bcm1PYnNlcnZhdGlvbhILCgNhcm0YASABKAkSQgoHbWV0cmljcxgCIAMoCzIxLnNpZ25hbGJveC5jb250cm9sLnYxLkFybU9ic2VydmF0aW9uLk1ldHJpY3NFbnRyeRpNCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEiwKBXZhbHVlGAIgASgLMh0uc2lnbmFsYm94LmNvbnRyb2wudjEuTW9tZW50czoCOAEiZgoVRXhwZXJpbWVudE9ic2VydmF0aW9uEgwKBG5hbWUYASABKAkSCwoDcnVuGAIgASgJEjIKBGFybXMYAyADKAsyJC5zaWduYWxib3guY29udHJvbC52MS5Bcm1PYnNlcnZhdGlvbiKjAQoQTWV0cmljQ29tcGFyaXNvbhIOCgZtZXRyaWMYASABKAkSDQoFY291bnQYAiABKAESDAoEbWVhbhgDIAEoARIXCgpkaWZmZXJlbmNlGAQgASgBSACIAQESEgoFbG93ZXIYBSABKAFIAYgBARISCgV1cHBlchgGIAEoAUgCiAEBQg0KC19kaWZmZXJlbmNlQggKBl9sb3dlckIICgZfdXBwZXIiZwoNQXJtQ29tcGFyaXNvbhILCgNhcm0YASABKAkSEAoIcmVxdWVzdHMYAiABKAESNwoHbWV0cmljcxgDIAMoCzImLnNpZ25hbGJveC5jb250cm9sLnYxLk1ldHJpY0NvbXBhcmlzb24iSQoLR3VhcmRTdGF0dXMSCwoDYXJtGAEgASgJEg0KBWd1YXJkGAIgASgJEg4KBm1hcmdpbhgDIAEoARIOCgZzdGF0dXMYBCABKAkixQEKFEV4cGVyaW1lbnRDb21wYXJpc29uEgwKBG5hbWUYASABKAkSEAoIcmV2aXNpb24YAiABKAQSMQoEYXJtcxgDIAMoCzIjLnNpZ25hbGJveC5jb250cm9sLnYxLkFybUNvbXBhcmlzb24SMQoGZ3VhcmRzGAQgAygLMiEuc2lnbmFsYm94LmNvbnRyb2wudjEuR3VhcmRTdGF0dXMSFgoOc2FtcGxlX3JhdGlvX3AYBSABKAESDwoHZW5naW5lcxgGIAEoDSKiAQoNUmVwb3J0UmVxdWVzdBIPCgdyZXBsaWNhGAEgASgJEgwKBHJvbGUYAiABKAkSGAoQYXBwbGllZF9yZXZpc2lvbhgDIAEoBBIVCg1hcHBsaWVkX2F0X21zGAQgASgBEkEKDG9ic2VydmF0aW9ucxgFIAMoCzIrLnNpZ25hbGJveC5jb250cm9sLnYxLkV4cGVyaW1lbnRPYnNlcnZhdGlvbiJDCg5SZXBvcnRSZXNwb25zZRIxCgVzdGF0ZRgBIAEoCzIiLnNpZ25hbGJveC5jb250cm9sLnYxLkNvbnRyb2xTdGF0ZSJmCgdSZXBsaWNhEg8KB3JlcGxpY2EYASABKAkSDAoEcm9sZRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBBIVCg1hcHBsaWVkX2F0X21zGAQgASgBEhMKC2hlYXJkX2F0X21zGAUgASgBIhUKE0xpc3RSZXBsaWNhc1JlcXVlc3QiRwoUTGlzdFJlcGxpY2FzUmVzcG9uc2USLwoIcmVwbGljYXMYASADKAsyHS5zaWduYWxib3guY29udHJvbC52MS5SZXBsaWNhIm4KC01vZGVsQ2hhbmdlEhAKCHJldmlzaW9uGAEgASgEEg4KBmFjdGlvbhgCIAEoCRINCgVhdF9tcxgDIAEoARIKCgJieRgEIAEoCRIOCgZyZWFzb24YBSABKAkSEgoKY2FuZGlkYXRlcxgGIAMoCSLEAQoLTW9kZWxSZWNvcmQSDAoEbmFtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoBBISCgpjYW5kaWRhdGVzGAMgAygJEg8KB2FsaWFzZXMYBCADKAkSDQoFY2xhc3MYBSABKAkSEwoLZXhwZXJpbWVudHMYBiADKAkSMgoHaGlzdG9yeRgHIAMoCzIhLnNpZ25hbGJveC5jb250cm9sLnYxLk1vZGVsQ2hhbmdlEhgKEGNvbnRyb2xfcmV2aXNpb24YCCABKAQiEwoRTGlzdE1vZGVsc1JlcXVlc3QiRwoSTGlzdE1vZGVsc1Jlc3BvbnNlEjEKBm1vZGVscxgBIAMoCzIhLnNpZ25hbGJveC5jb250cm9sLnYxLk1vZGVsUmVjb3JkIkAKFFJvbGxiYWNrTW9kZWxSZXF1ZXN0EgwKBG5hbWUYASABKAkSCgoCYnkYAiABKAkSDgoGcmVhc29uGAMgASgJIkkKFVJvbGxiYWNrTW9kZWxSZXNwb25zZRIwCgVtb2RlbBgBIAEoCzIhLnNpZ25hbGJveC5jb250cm9sLnYxLk1vZGVsUmVjb3JkMosOCg5Db250cm9sU2VydmljZRJcCglDcmVhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5DcmVhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuQ3JlYXRlS2V5UmVzcG9uc2USWQoITGlzdEtleXMSJS5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1JlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5MaXN0S2V5c1Jlc3BvbnNlElwKCVJldm9rZUtleRImLnNpZ25hbGJveC5jb250cm9sLnYxLlJldm9rZUtleVJlcXVlc3QaJy5zaWduYWxib3guY29udHJvbC52MS5SZXZva2VLZXlSZXNwb25zZRJcCglSb3RhdGVLZXkSJi5zaWduYWxib3guY29udHJvbC52MS5Sb3RhdGVLZXlSZXF1ZXN0Gicuc2lnbmFsYm94LmNvbnRyb2wudjEuUm90YXRlS2V5UmVzcG9uc2USWQoIU2V0RHJhaW4SJS5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlcXVlc3QaJi5zaWduYWxib3guY29udHJvbC52MS5TZXREcmFpblJlc3BvbnNlEm4KD1N0YXJ0RXhwZXJpbWVudBIsLnNpZ25hbGJveC5jb250cm9sLnYxLlN0YXJ0RXhwZXJpbWVudFJlcXVlc3QaLS5zaWduYWxib3guY29udHJvbC52MS5TdGFydEV4cGVyaW1lbnRSZXNwb25zZRJ9ChRTZXRFeHBlcmltZW50V2VpZ2h0cxIxLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVxdWVzdBoyLnNpZ25hbGJveC5jb250cm9sLnYxLlNldEV4cGVyaW1lbnRXZWlnaHRzUmVzcG9uc2USdwoSUm9sbGJhY2tFeHBlcmltZW50Ei8uc2lnbmFsYm94LmNvbnRyb2wudjEuUm9sbGJhY2tFeHBlcmltZW50UmVxdWVzdBowLnNpZ25hbGJveC5jb250cm9sLnYxLlJvbGxiYWNrRXhwZXJpbWVudFJlc3BvbnNlEnQKEVByb21vdGVFeHBlcmltZW50Ei4uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXF1ZXN0Gi8uc2lnbmFsYm94LmNvbnRyb2wudjEuUHJvbW90ZUV4cGVyaW1lbnRSZXNwb25zZRJuCg9MaXN0RXhwZXJpbWVudHMSLC5zaWduYWxib3guY29udHJvbC52MS5MaXN0RXhwZXJpbWVudHNSZXF1ZXN0Gi0uc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdEV4cGVyaW1lbnRzUmVzcG9uc2USbgoPUGF1c2VFeHBlcmltZW50Eiwuc2lnbmFsYm94LmNvbnRyb2wudjEuUGF1c2VFeHBlcmltZW50UmVxdWVzdBotLnNpZ25hbGJveC5jb250cm9sLnYxLlBhdXNlRXhwZXJpbWVudFJlc3BvbnNlEnQKEUNvbXBhcmVFeHBlcmltZW50Ei4uc2lnbmFsYm94LmNvbnRyb2wudjEuQ29tcGFyZUV4cGVyaW1lbnRSZXF1ZXN0Gi8uc2lnbmFsYm94LmNvbnRyb2wudjEuQ29tcGFyZUV4cGVyaW1lbnRSZXNwb25zZRJfCgpMaXN0TW9kZWxzEicuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdE1vZGVsc1JlcXVlc3QaKC5zaWduYWxib3guY29udHJvbC52MS5MaXN0TW9kZWxzUmVzcG9uc2USaAoNUm9sbGJhY2tNb2RlbBIqLnNpZ25hbGJveC5jb250cm9sLnYxLlJvbGxiYWNrTW9kZWxSZXF1ZXN0Gisuc2lnbmFsYm94LmNvbnRyb2wudjEuUm9sbGJhY2tNb2RlbFJlc3BvbnNlEm4KD0dldENvbnRyb2xTdGF0ZRIsLnNpZ25hbGJveC5jb250cm9sLnYxLkdldENvbnRyb2xTdGF0ZVJlcXVlc3QaLS5zaWduYWxib3guY29udHJvbC52MS5HZXRDb250cm9sU3RhdGVSZXNwb25zZRJTCgZSZXBvcnQSIy5zaWduYWxib3guY29udHJvbC52MS5SZXBvcnRSZXF1ZXN0GiQuc2lnbmFsYm94LmNvbnRyb2wudjEuUmVwb3J0UmVzcG9uc2USZQoMTGlzdFJlcGxpY2FzEikuc2lnbmFsYm94LmNvbnRyb2wudjEuTGlzdFJlcGxpY2FzUmVxdWVzdBoqLnNpZ25hbGJveC5jb250cm9sLnYxLkxpc3RSZXBsaWNhc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * A virtual key as stored.
@@ -546,7 +546,7 @@ export type ExperimentChange = Message<"signalbox.control.v1.ExperimentChange"> 
   revision: bigint;
 
   /**
-   * start | ramp | rollback | promote.
+   * start | ramp | advance | pause | rollback | promote.
    *
    * @generated from field: string action = 2;
    */
@@ -609,7 +609,7 @@ export type ExperimentRecord = Message<"signalbox.control.v1.ExperimentRecord"> 
   revision: bigint;
 
   /**
-   * running | rolled_back | promoted.
+   * running | paused | rolled_back | promoted.
    *
    * @generated from field: string state = 3;
    */
@@ -656,6 +656,48 @@ export type ExperimentRecord = Message<"signalbox.control.v1.ExperimentRecord"> 
    * @generated from field: repeated signalbox.control.v1.ExperimentChange history = 9;
    */
   history: ExperimentChange[];
+
+  /**
+   * What it is guarded against.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentGuards guards = 10;
+   */
+  guards?: ExperimentGuards | undefined;
+
+  /**
+   * Shares of the arm to go through one after the other; empty = no plan.
+   *
+   * @generated from field: repeated double steps = 11;
+   */
+  steps: number[];
+
+  /**
+   * Place in the plan, from 0; steps when there is none or it is done.
+   *
+   * @generated from field: uint32 step = 12;
+   */
+  step: number;
+
+  /**
+   * How long a step lasts at least, ms.
+   *
+   * @generated from field: double step_ms = 13;
+   */
+  stepMs: number;
+
+  /**
+   * Requests each arm must have seen in a step.
+   *
+   * @generated from field: uint32 step_requests = 14;
+   */
+  stepRequests: number;
+
+  /**
+   * Revision of the whole control state that holds this one: what replicas confirm.
+   *
+   * @generated from field: uint64 control_revision = 15;
+   */
+  controlRevision: bigint;
 };
 
 /**
@@ -664,6 +706,55 @@ export type ExperimentRecord = Message<"signalbox.control.v1.ExperimentRecord"> 
  */
 export const ExperimentRecordSchema: GenMessage<ExperimentRecord> = /*@__PURE__*/
   messageDesc(file_signalbox_control_v1_control_service, 16);
+
+/**
+ * How much worse an arm may be than the control arm.
+ *
+ * @generated from message signalbox.control.v1.ExperimentGuards
+ */
+export type ExperimentGuards = Message<"signalbox.control.v1.ExperimentGuards"> & {
+  /**
+   * Error rate, absolute: 0.005 = half a point more.
+   *
+   * @generated from field: optional double error_rate = 1;
+   */
+  errorRate?: number | undefined;
+
+  /**
+   * Time to first token, relative: 0.1 = a tenth more.
+   *
+   * @generated from field: optional double ttft = 2;
+   */
+  ttft?: number | undefined;
+
+  /**
+   * Cost per request, relative.
+   *
+   * @generated from field: optional double cost = 3;
+   */
+  cost?: number | undefined;
+
+  /**
+   * Quality, absolute and negative: -0.02 = two points less.
+   *
+   * @generated from field: optional double quality = 4;
+   */
+  quality?: number | undefined;
+
+  /**
+   * rollback | pause | alert; empty = rollback.
+   *
+   * @generated from field: string action = 5;
+   */
+  action: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentGuards.
+ * Use `create(ExperimentGuardsSchema)` to create a new message.
+ */
+export const ExperimentGuardsSchema: GenMessage<ExperimentGuards> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 17);
 
 /**
  * Starts an experiment.
@@ -712,6 +803,34 @@ export type StartExperimentRequest = Message<"signalbox.control.v1.StartExperime
    * @generated from field: string by = 6;
    */
   by: string;
+
+  /**
+   * Plan: shares of the one arm beside the control, rising, such as 0.01, 0.05, 0.2, 0.5, 1; empty = none.
+   *
+   * @generated from field: repeated double steps = 7;
+   */
+  steps: number[];
+
+  /**
+   * How long a step lasts at least, ms; 0 = ten minutes.
+   *
+   * @generated from field: double step_ms = 8;
+   */
+  stepMs: number;
+
+  /**
+   * Requests each arm must have seen in a step; 0 = 200.
+   *
+   * @generated from field: uint32 step_requests = 9;
+   */
+  stepRequests: number;
+
+  /**
+   * Guards; unset = those of the file's block, or the usual ones.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentGuards guards = 10;
+   */
+  guards?: ExperimentGuards | undefined;
 };
 
 /**
@@ -719,7 +838,7 @@ export type StartExperimentRequest = Message<"signalbox.control.v1.StartExperime
  * Use `create(StartExperimentRequestSchema)` to create a new message.
  */
 export const StartExperimentRequestSchema: GenMessage<StartExperimentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 17);
+  messageDesc(file_signalbox_control_v1_control_service, 18);
 
 /**
  * Started.
@@ -740,7 +859,7 @@ export type StartExperimentResponse = Message<"signalbox.control.v1.StartExperim
  * Use `create(StartExperimentResponseSchema)` to create a new message.
  */
 export const StartExperimentResponseSchema: GenMessage<StartExperimentResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 18);
+  messageDesc(file_signalbox_control_v1_control_service, 19);
 
 /**
  * Changes shares.
@@ -775,7 +894,7 @@ export type SetExperimentWeightsRequest = Message<"signalbox.control.v1.SetExper
  * Use `create(SetExperimentWeightsRequestSchema)` to create a new message.
  */
 export const SetExperimentWeightsRequestSchema: GenMessage<SetExperimentWeightsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 19);
+  messageDesc(file_signalbox_control_v1_control_service, 20);
 
 /**
  * Changed.
@@ -796,7 +915,7 @@ export type SetExperimentWeightsResponse = Message<"signalbox.control.v1.SetExpe
  * Use `create(SetExperimentWeightsResponseSchema)` to create a new message.
  */
 export const SetExperimentWeightsResponseSchema: GenMessage<SetExperimentWeightsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 20);
+  messageDesc(file_signalbox_control_v1_control_service, 21);
 
 /**
  * Rolls back.
@@ -838,7 +957,7 @@ export type RollbackExperimentRequest = Message<"signalbox.control.v1.RollbackEx
  * Use `create(RollbackExperimentRequestSchema)` to create a new message.
  */
 export const RollbackExperimentRequestSchema: GenMessage<RollbackExperimentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 21);
+  messageDesc(file_signalbox_control_v1_control_service, 22);
 
 /**
  * Rolled back.
@@ -859,7 +978,7 @@ export type RollbackExperimentResponse = Message<"signalbox.control.v1.RollbackE
  * Use `create(RollbackExperimentResponseSchema)` to create a new message.
  */
 export const RollbackExperimentResponseSchema: GenMessage<RollbackExperimentResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 22);
+  messageDesc(file_signalbox_control_v1_control_service, 23);
 
 /**
  * Promotes an arm.
@@ -894,7 +1013,7 @@ export type PromoteExperimentRequest = Message<"signalbox.control.v1.PromoteExpe
  * Use `create(PromoteExperimentRequestSchema)` to create a new message.
  */
 export const PromoteExperimentRequestSchema: GenMessage<PromoteExperimentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 23);
+  messageDesc(file_signalbox_control_v1_control_service, 24);
 
 /**
  * Promoted.
@@ -915,7 +1034,7 @@ export type PromoteExperimentResponse = Message<"signalbox.control.v1.PromoteExp
  * Use `create(PromoteExperimentResponseSchema)` to create a new message.
  */
 export const PromoteExperimentResponseSchema: GenMessage<PromoteExperimentResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 24);
+  messageDesc(file_signalbox_control_v1_control_service, 25);
 
 /**
  * Lists experiments.
@@ -930,7 +1049,7 @@ export type ListExperimentsRequest = Message<"signalbox.control.v1.ListExperimen
  * Use `create(ListExperimentsRequestSchema)` to create a new message.
  */
 export const ListExperimentsRequestSchema: GenMessage<ListExperimentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 25);
+  messageDesc(file_signalbox_control_v1_control_service, 26);
 
 /**
  * Experiments.
@@ -951,7 +1070,772 @@ export type ListExperimentsResponse = Message<"signalbox.control.v1.ListExperime
  * Use `create(ListExperimentsResponseSchema)` to create a new message.
  */
 export const ListExperimentsResponseSchema: GenMessage<ListExperimentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_control_v1_control_service, 26);
+  messageDesc(file_signalbox_control_v1_control_service, 27);
+
+/**
+ * Pauses.
+ *
+ * @generated from message signalbox.control.v1.PauseExperimentRequest
+ */
+export type PauseExperimentRequest = Message<"signalbox.control.v1.PauseExperimentRequest"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Who, or which guard.
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+
+  /**
+   * Why; empty where a person just did it.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Only if this is the revision in force; 0 = whatever is.
+   *
+   * @generated from field: uint64 if_revision = 4;
+   */
+  ifRevision: bigint;
+};
+
+/**
+ * Describes the message signalbox.control.v1.PauseExperimentRequest.
+ * Use `create(PauseExperimentRequestSchema)` to create a new message.
+ */
+export const PauseExperimentRequestSchema: GenMessage<PauseExperimentRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 28);
+
+/**
+ * Paused.
+ *
+ * @generated from message signalbox.control.v1.PauseExperimentResponse
+ */
+export type PauseExperimentResponse = Message<"signalbox.control.v1.PauseExperimentResponse"> & {
+  /**
+   * The revision in force.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentRecord experiment = 1;
+   */
+  experiment?: ExperimentRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.PauseExperimentResponse.
+ * Use `create(PauseExperimentResponseSchema)` to create a new message.
+ */
+export const PauseExperimentResponseSchema: GenMessage<PauseExperimentResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 29);
+
+/**
+ * Asks for a comparison.
+ *
+ * @generated from message signalbox.control.v1.CompareExperimentRequest
+ */
+export type CompareExperimentRequest = Message<"signalbox.control.v1.CompareExperimentRequest"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.CompareExperimentRequest.
+ * Use `create(CompareExperimentRequestSchema)` to create a new message.
+ */
+export const CompareExperimentRequestSchema: GenMessage<CompareExperimentRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 30);
+
+/**
+ * The comparison.
+ *
+ * @generated from message signalbox.control.v1.CompareExperimentResponse
+ */
+export type CompareExperimentResponse = Message<"signalbox.control.v1.CompareExperimentResponse"> & {
+  /**
+   * Arms side by side.
+   *
+   * @generated from field: signalbox.control.v1.ExperimentComparison comparison = 1;
+   */
+  comparison?: ExperimentComparison | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.CompareExperimentResponse.
+ * Use `create(CompareExperimentResponseSchema)` to create a new message.
+ */
+export const CompareExperimentResponseSchema: GenMessage<CompareExperimentResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 31);
+
+/**
+ * Count, mean and squared deviations of a stream of numbers; absolute, so those of several engines add up.
+ *
+ * @generated from message signalbox.control.v1.Moments
+ */
+export type Moments = Message<"signalbox.control.v1.Moments"> & {
+  /**
+   * Numbers.
+   *
+   * @generated from field: double count = 1;
+   */
+  count: number;
+
+  /**
+   * Their mean.
+   *
+   * @generated from field: double mean = 2;
+   */
+  mean: number;
+
+  /**
+   * Sum of squared deviations from the mean.
+   *
+   * @generated from field: double m2 = 3;
+   */
+  m2: number;
+};
+
+/**
+ * Describes the message signalbox.control.v1.Moments.
+ * Use `create(MomentsSchema)` to create a new message.
+ */
+export const MomentsSchema: GenMessage<Moments> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 32);
+
+/**
+ * What one engine saw of an arm since it started.
+ *
+ * @generated from message signalbox.control.v1.ArmObservation
+ */
+export type ArmObservation = Message<"signalbox.control.v1.ArmObservation"> & {
+  /**
+   * Arm.
+   *
+   * @generated from field: string arm = 1;
+   */
+  arm: string;
+
+  /**
+   * By metric: error, ttft, tpot, duration, cost, cost_per_1k, refusal, empty, schema_valid.
+   *
+   * @generated from field: map<string, signalbox.control.v1.Moments> metrics = 2;
+   */
+  metrics: { [key: string]: Moments };
+};
+
+/**
+ * Describes the message signalbox.control.v1.ArmObservation.
+ * Use `create(ArmObservationSchema)` to create a new message.
+ */
+export const ArmObservationSchema: GenMessage<ArmObservation> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 33);
+
+/**
+ * What one engine saw of an experiment since it started.
+ *
+ * @generated from message signalbox.control.v1.ExperimentObservation
+ */
+export type ExperimentObservation = Message<"signalbox.control.v1.ExperimentObservation"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Run of the experiment: observations of another run do not count.
+   *
+   * @generated from field: string run = 2;
+   */
+  run: string;
+
+  /**
+   * Arms seen.
+   *
+   * @generated from field: repeated signalbox.control.v1.ArmObservation arms = 3;
+   */
+  arms: ArmObservation[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentObservation.
+ * Use `create(ExperimentObservationSchema)` to create a new message.
+ */
+export const ExperimentObservationSchema: GenMessage<ExperimentObservation> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 34);
+
+/**
+ * One metric of one arm.
+ *
+ * @generated from message signalbox.control.v1.MetricComparison
+ */
+export type MetricComparison = Message<"signalbox.control.v1.MetricComparison"> & {
+  /**
+   * Metric.
+   *
+   * @generated from field: string metric = 1;
+   */
+  metric: string;
+
+  /**
+   * Numbers behind it.
+   *
+   * @generated from field: double count = 2;
+   */
+  count: number;
+
+  /**
+   * Mean, in the metric's own unit: shares 0..1, ms (geometric), nano-USD, scores 0..1.
+   *
+   * @generated from field: double mean = 3;
+   */
+  mean: number;
+
+  /**
+   * Difference from the control arm: absolute for shares and scores, relative (0.1 = a tenth more) for the rest. Unset for the control.
+   *
+   * @generated from field: optional double difference = 4;
+   */
+  difference?: number | undefined;
+
+  /**
+   * Its bounds, valid at every moment with 95 %; unset below two samples an arm.
+   *
+   * @generated from field: optional double lower = 5;
+   */
+  lower?: number | undefined;
+
+  /**
+   * See lower.
+   *
+   * @generated from field: optional double upper = 6;
+   */
+  upper?: number | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.MetricComparison.
+ * Use `create(MetricComparisonSchema)` to create a new message.
+ */
+export const MetricComparisonSchema: GenMessage<MetricComparison> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 35);
+
+/**
+ * One arm beside its control.
+ *
+ * @generated from message signalbox.control.v1.ArmComparison
+ */
+export type ArmComparison = Message<"signalbox.control.v1.ArmComparison"> & {
+  /**
+   * Arm.
+   *
+   * @generated from field: string arm = 1;
+   */
+  arm: string;
+
+  /**
+   * Requests assigned to it, by the engines.
+   *
+   * @generated from field: double requests = 2;
+   */
+  requests: number;
+
+  /**
+   * Metrics with samples.
+   *
+   * @generated from field: repeated signalbox.control.v1.MetricComparison metrics = 3;
+   */
+  metrics: MetricComparison[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ArmComparison.
+ * Use `create(ArmComparisonSchema)` to create a new message.
+ */
+export const ArmComparisonSchema: GenMessage<ArmComparison> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 36);
+
+/**
+ * Where one guard stands.
+ *
+ * @generated from message signalbox.control.v1.GuardStatus
+ */
+export type GuardStatus = Message<"signalbox.control.v1.GuardStatus"> & {
+  /**
+   * Arm it watches.
+   *
+   * @generated from field: string arm = 1;
+   */
+  arm: string;
+
+  /**
+   * error_rate | ttft | cost | quality.
+   *
+   * @generated from field: string guard = 2;
+   */
+  guard: string;
+
+  /**
+   * Margin.
+   *
+   * @generated from field: double margin = 3;
+   */
+  margin: number;
+
+  /**
+   * waiting (too few samples) | within | inconclusive | breached.
+   *
+   * @generated from field: string status = 4;
+   */
+  status: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.GuardStatus.
+ * Use `create(GuardStatusSchema)` to create a new message.
+ */
+export const GuardStatusSchema: GenMessage<GuardStatus> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 37);
+
+/**
+ * An experiment's arms side by side.
+ *
+ * @generated from message signalbox.control.v1.ExperimentComparison
+ */
+export type ExperimentComparison = Message<"signalbox.control.v1.ExperimentComparison"> & {
+  /**
+   * Experiment.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Revision in force.
+   *
+   * @generated from field: uint64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * Arms, the control first.
+   *
+   * @generated from field: repeated signalbox.control.v1.ArmComparison arms = 3;
+   */
+  arms: ArmComparison[];
+
+  /**
+   * Guards.
+   *
+   * @generated from field: repeated signalbox.control.v1.GuardStatus guards = 4;
+   */
+  guards: GuardStatus[];
+
+  /**
+   * Chance of assignments this far from the weights; below 0.001 the comparison is invalid.
+   *
+   * @generated from field: double sample_ratio_p = 5;
+   */
+  sampleRatioP: number;
+
+  /**
+   * Engines that contributed.
+   *
+   * @generated from field: uint32 engines = 6;
+   */
+  engines: number;
+};
+
+/**
+ * Describes the message signalbox.control.v1.ExperimentComparison.
+ * Use `create(ExperimentComparisonSchema)` to create a new message.
+ */
+export const ExperimentComparisonSchema: GenMessage<ExperimentComparison> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 38);
+
+/**
+ * What a replica tells.
+ *
+ * @generated from message signalbox.control.v1.ReportRequest
+ */
+export type ReportRequest = Message<"signalbox.control.v1.ReportRequest"> & {
+  /**
+   * Instance; new at every start.
+   *
+   * @generated from field: string replica = 1;
+   */
+  replica: string;
+
+  /**
+   * Role: policy-engine, ingress.
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * Revision of the control state it has applied; 0 = none.
+   *
+   * @generated from field: uint64 applied_revision = 3;
+   */
+  appliedRevision: bigint;
+
+  /**
+   * When it applied that, ms since the epoch.
+   *
+   * @generated from field: double applied_at_ms = 4;
+   */
+  appliedAtMs: number;
+
+  /**
+   * Experiments with news; each whole.
+   *
+   * @generated from field: repeated signalbox.control.v1.ExperimentObservation observations = 5;
+   */
+  observations: ExperimentObservation[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ReportRequest.
+ * Use `create(ReportRequestSchema)` to create a new message.
+ */
+export const ReportRequestSchema: GenMessage<ReportRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 39);
+
+/**
+ * What it is told.
+ *
+ * @generated from message signalbox.control.v1.ReportResponse
+ */
+export type ReportResponse = Message<"signalbox.control.v1.ReportResponse"> & {
+  /**
+   * Unset when the replica's revision is current.
+   *
+   * @generated from field: signalbox.control.v1.ControlState state = 1;
+   */
+  state?: ControlState | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.ReportResponse.
+ * Use `create(ReportResponseSchema)` to create a new message.
+ */
+export const ReportResponseSchema: GenMessage<ReportResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 40);
+
+/**
+ * A replica that was heard of lately.
+ *
+ * @generated from message signalbox.control.v1.Replica
+ */
+export type Replica = Message<"signalbox.control.v1.Replica"> & {
+  /**
+   * Instance.
+   *
+   * @generated from field: string replica = 1;
+   */
+  replica: string;
+
+  /**
+   * Role.
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * Revision it has applied.
+   *
+   * @generated from field: uint64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * When it applied that, ms since the epoch, by its own clock.
+   *
+   * @generated from field: double applied_at_ms = 4;
+   */
+  appliedAtMs: number;
+
+  /**
+   * When it last said so, ms since the epoch.
+   *
+   * @generated from field: double heard_at_ms = 5;
+   */
+  heardAtMs: number;
+};
+
+/**
+ * Describes the message signalbox.control.v1.Replica.
+ * Use `create(ReplicaSchema)` to create a new message.
+ */
+export const ReplicaSchema: GenMessage<Replica> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 41);
+
+/**
+ * Lists replicas.
+ *
+ * @generated from message signalbox.control.v1.ListReplicasRequest
+ */
+export type ListReplicasRequest = Message<"signalbox.control.v1.ListReplicasRequest"> & {
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListReplicasRequest.
+ * Use `create(ListReplicasRequestSchema)` to create a new message.
+ */
+export const ListReplicasRequestSchema: GenMessage<ListReplicasRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 42);
+
+/**
+ * Replicas.
+ *
+ * @generated from message signalbox.control.v1.ListReplicasResponse
+ */
+export type ListReplicasResponse = Message<"signalbox.control.v1.ListReplicasResponse"> & {
+  /**
+   * By role and instance.
+   *
+   * @generated from field: repeated signalbox.control.v1.Replica replicas = 1;
+   */
+  replicas: Replica[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListReplicasResponse.
+ * Use `create(ListReplicasResponseSchema)` to create a new message.
+ */
+export const ListReplicasResponseSchema: GenMessage<ListReplicasResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 43);
+
+/**
+ * One revision of a model.
+ *
+ * @generated from message signalbox.control.v1.ModelChange
+ */
+export type ModelChange = Message<"signalbox.control.v1.ModelChange"> & {
+  /**
+   * Revision it made.
+   *
+   * @generated from field: uint64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * file | rollback.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * When, ms since the epoch.
+   *
+   * @generated from field: double at_ms = 3;
+   */
+  atMs: number;
+
+  /**
+   * Who: `configuration`, or a person.
+   *
+   * @generated from field: string by = 4;
+   */
+  by: string;
+
+  /**
+   * Why; empty where a person just did it.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * Candidates from then on.
+   *
+   * @generated from field: repeated string candidates = 6;
+   */
+  candidates: string[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ModelChange.
+ * Use `create(ModelChangeSchema)` to create a new message.
+ */
+export const ModelChangeSchema: GenMessage<ModelChange> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 44);
+
+/**
+ * A model in force.
+ *
+ * @generated from message signalbox.control.v1.ModelRecord
+ */
+export type ModelRecord = Message<"signalbox.control.v1.ModelRecord"> & {
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Grows with every change.
+   *
+   * @generated from field: uint64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * Candidates in force.
+   *
+   * @generated from field: repeated string candidates = 3;
+   */
+  candidates: string[];
+
+  /**
+   * Other names it answers to.
+   *
+   * @generated from field: repeated string aliases = 4;
+   */
+  aliases: string[];
+
+  /**
+   * interactive | standard | batch.
+   *
+   * @generated from field: string class = 5;
+   */
+  class: string;
+
+  /**
+   * Experiments on it that run or are promoted.
+   *
+   * @generated from field: repeated string experiments = 6;
+   */
+  experiments: string[];
+
+  /**
+   * Its revisions, latest last.
+   *
+   * @generated from field: repeated signalbox.control.v1.ModelChange history = 7;
+   */
+  history: ModelChange[];
+
+  /**
+   * Revision of the whole control state that holds this one.
+   *
+   * @generated from field: uint64 control_revision = 8;
+   */
+  controlRevision: bigint;
+};
+
+/**
+ * Describes the message signalbox.control.v1.ModelRecord.
+ * Use `create(ModelRecordSchema)` to create a new message.
+ */
+export const ModelRecordSchema: GenMessage<ModelRecord> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 45);
+
+/**
+ * Lists models.
+ *
+ * @generated from message signalbox.control.v1.ListModelsRequest
+ */
+export type ListModelsRequest = Message<"signalbox.control.v1.ListModelsRequest"> & {
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListModelsRequest.
+ * Use `create(ListModelsRequestSchema)` to create a new message.
+ */
+export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 46);
+
+/**
+ * Models.
+ *
+ * @generated from message signalbox.control.v1.ListModelsResponse
+ */
+export type ListModelsResponse = Message<"signalbox.control.v1.ListModelsResponse"> & {
+  /**
+   * By name.
+   *
+   * @generated from field: repeated signalbox.control.v1.ModelRecord models = 1;
+   */
+  models: ModelRecord[];
+};
+
+/**
+ * Describes the message signalbox.control.v1.ListModelsResponse.
+ * Use `create(ListModelsResponseSchema)` to create a new message.
+ */
+export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 47);
+
+/**
+ * Takes back a model's last revision.
+ *
+ * @generated from message signalbox.control.v1.RollbackModelRequest
+ */
+export type RollbackModelRequest = Message<"signalbox.control.v1.RollbackModelRequest"> & {
+  /**
+   * Model, or an alias of it.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Who.
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+
+  /**
+   * Why; empty where a person just did it.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RollbackModelRequest.
+ * Use `create(RollbackModelRequestSchema)` to create a new message.
+ */
+export const RollbackModelRequestSchema: GenMessage<RollbackModelRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 48);
+
+/**
+ * Taken back.
+ *
+ * @generated from message signalbox.control.v1.RollbackModelResponse
+ */
+export type RollbackModelResponse = Message<"signalbox.control.v1.RollbackModelResponse"> & {
+  /**
+   * The model as it is now.
+   *
+   * @generated from field: signalbox.control.v1.ModelRecord model = 1;
+   */
+  model?: ModelRecord | undefined;
+};
+
+/**
+ * Describes the message signalbox.control.v1.RollbackModelResponse.
+ * Use `create(RollbackModelResponseSchema)` to create a new message.
+ */
+export const RollbackModelResponseSchema: GenMessage<RollbackModelResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_control_v1_control_service, 49);
 
 /**
  * Changes and reads control state; lives with the cost ledger's store.
@@ -1060,6 +1944,46 @@ export const ControlService: GenService<{
     output: typeof ListExperimentsResponseSchema;
   },
   /**
+   * Stops an experiment's plan and its guards' patience: shares stay as they are until somebody decides.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.PauseExperiment
+   */
+  pauseExperiment: {
+    methodKind: "unary";
+    input: typeof PauseExperimentRequestSchema;
+    output: typeof PauseExperimentResponseSchema;
+  },
+  /**
+   * An experiment's arms side by side, over all engines.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.CompareExperiment
+   */
+  compareExperiment: {
+    methodKind: "unary";
+    input: typeof CompareExperimentRequestSchema;
+    output: typeof CompareExperimentResponseSchema;
+  },
+  /**
+   * Lists the models with their revisions.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.ListModels
+   */
+  listModels: {
+    methodKind: "unary";
+    input: typeof ListModelsRequestSchema;
+    output: typeof ListModelsResponseSchema;
+  },
+  /**
+   * Takes back a model's last revision.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.RollbackModel
+   */
+  rollbackModel: {
+    methodKind: "unary";
+    input: typeof RollbackModelRequestSchema;
+    output: typeof RollbackModelResponseSchema;
+  },
+  /**
    * The whole state, for replicas.
    *
    * @generated from rpc signalbox.control.v1.ControlService.GetControlState
@@ -1068,6 +1992,26 @@ export const ControlService: GenService<{
     methodKind: "unary";
     input: typeof GetControlStateRequestSchema;
     output: typeof GetControlStateResponseSchema;
+  },
+  /**
+   * A replica says who it is, what it applied and what it saw, and gets the state if there is a newer one.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.Report
+   */
+  report: {
+    methodKind: "unary";
+    input: typeof ReportRequestSchema;
+    output: typeof ReportResponseSchema;
+  },
+  /**
+   * Who has applied what.
+   *
+   * @generated from rpc signalbox.control.v1.ControlService.ListReplicas
+   */
+  listReplicas: {
+    methodKind: "unary";
+    input: typeof ListReplicasRequestSchema;
+    output: typeof ListReplicasResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_control_v1_control_service, 0);

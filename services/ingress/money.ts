@@ -1,6 +1,6 @@
 import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { type Candidate, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, type DecideRequest, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { costOf, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
@@ -79,9 +79,12 @@ const LOST_OUTPUT_TOKENS = 200;
 /**
  * Tokens to book for an ended attempt: what the provider stated; else, wherever it must have worked (an answer, content, a
  * beginning, a call cut from our side), the adapter's count of the output and our estimate of the prompt. A refusal or a
- * silence costs nothing.
+ * silence costs nothing. Embeddings have no output, however many bytes their vectors are.
  */
-export function bookedUsage(end: AttemptEnd, inputTokens: number, maxOutputTokens = 0): { usage: Usage; estimated: boolean } {
+export function bookedUsage(
+  end: AttemptEnd,
+  { inputTokens, maxOutputTokens, operation }: Pick<DecideRequest, "inputTokens" | "maxOutputTokens" | "operation">,
+): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
   const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
@@ -89,7 +92,8 @@ export function bookedUsage(end: AttemptEnd, inputTokens: number, maxOutputToken
   const worked = end.contentSeen || isAnswering || isLost || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
   const seen = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
-  const counted = isLost ? Math.max(seen, Math.min(maxOutputTokens || LOST_OUTPUT_TOKENS, LOST_OUTPUT_TOKENS)) : seen;
+  const generated = isLost ? Math.max(seen, Math.min(maxOutputTokens || LOST_OUTPUT_TOKENS, LOST_OUTPUT_TOKENS)) : seen;
+  const counted = operation === Operation.EMBEDDINGS ? 0 : generated;
   if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
   const prompt = stated.inputTokens + stated.cacheReadTokens + stated.cacheWriteTokens + stated.cacheWrite1hTokens;
   return {
@@ -162,7 +166,7 @@ export class Money {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };
     }
-    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens, identity.intake.decide.maxOutputTokens);
+    const { usage, estimated } = bookedUsage(end, identity.intake.decide);
     const backend = identity.candidate.backend;
     const free = usage === NO_USAGE;
     const cost = costOf(this.#prices.index, backend, usage, identity.startedAtMs, gpuSeconds);

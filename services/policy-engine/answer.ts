@@ -135,7 +135,7 @@ export function candidateAt(context: AnswerContext, at: number): Candidate {
     costNanoUsd: predicted ? BigInt(Math.round(judge.averageNano[at]!)) : 0n,
     marginalNanoUsd: judge.out[at] === OUT.none ? BigInt(judge.table.marginalNano[at]!) : 0n,
     queue: backendState.engineQueue,
-    inFlight: backendState.inFlight + backendState.peerInFlight,
+    inFlight: Math.ceil(backendState.inFlight + backendState.peerInFlight),
     score: predicted ? prediction.scoreMs : 0,
     excluded: undefined,
     firstTokenTimeoutMs: 0,

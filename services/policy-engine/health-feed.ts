@@ -62,7 +62,7 @@ function cameBack(backend: BackendState, health: BackendHealth, nowMs: number): 
 function applyGauges(backend: BackendState, health: BackendHealth, nowMs: number, wallMs: number): void {
   const ours = Math.max(backend.inFlightPeak, backend.inFlightPeakBefore) + backend.peerInFlight;
   backend.inFlightPeakBefore = backend.inFlightPeak;
-  backend.inFlightPeak = backend.inFlight;
+  backend.inFlightPeak = backend.requests;
   const gauges = health.gauges;
   if (gauges === undefined || gauges.scrapedAtMs === 0 || Math.abs(wallMs - gauges.scrapedAtMs) > GAUGES_STALE_MS) return forget(backend);
   backend.scrapedAtMs = nowMs;

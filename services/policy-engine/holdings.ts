@@ -2,11 +2,13 @@ import {
   type AttemptEnded,
   type AttemptReport,
   type DecideRequest,
+  Operation,
   Outcome,
   type RateLimitState,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
+import { callShare } from "./call-share.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
@@ -27,6 +29,8 @@ interface Hold {
   readonly backend: BackendState;
   readonly compiled: CompiledBackend;
   readonly sinceMs: number;
+  /** Of an upstream call, 0..1. */
+  readonly share: number;
   readonly basis: TtftBasis;
   trial: boolean;
   prefillTokens: number;
@@ -169,19 +173,21 @@ export class Holdings {
       backend,
       compiled: this.#compiledOf(backend),
       sinceMs: nowMs,
+      share: callShare(holding.request),
       basis,
       trial,
       prefillTokens: holding.request.stream ? holding.uncachedTokens : 0,
-      contextTokens: holding.request.inputTokens,
+      contextTokens: isEmbeddings(holding) ? 0 : holding.request.inputTokens,
       outputTokens: 0,
       gapSeen: false,
     };
-    backend.inFlight += 1;
-    if (backend.inFlight > backend.inFlightPeak) backend.inFlightPeak = backend.inFlight;
+    backend.inFlight += hold.share;
+    backend.requests += 1;
+    if (backend.requests > backend.inFlightPeak) backend.inFlightPeak = backend.requests;
     backend.prefillTokens += hold.prefillTokens;
     backend.contextTokens += hold.contextTokens;
     backend.rates.take(holding.request.inputTokens, nowMs);
-    learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
+    if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(backend, holding.request.prefixHashes, nowMs);
     this.#live.add(hold);
     return hold;
@@ -202,7 +208,8 @@ export class Holdings {
   #release(hold: Hold, nowMs: number): void {
     if (!this.#live.delete(hold)) return;
     const { backend } = hold;
-    backend.inFlight -= 1;
+    backend.inFlight -= hold.share;
+    backend.requests -= 1;
     backend.prefillTokens = Math.max(0, backend.prefillTokens - hold.prefillTokens);
     backend.contextTokens = Math.max(0, backend.contextTokens - hold.contextTokens);
     hold.prefillTokens = 0;
@@ -273,7 +280,7 @@ export class Holdings {
     switch (event.kind) {
       case "success":
         backend.limit.onSuccess(backend.inFlight, nowMs);
-        if (holding !== undefined && hold !== undefined) this.#learnAnswer(backend, holding, hold, ended, nowMs);
+        if (holding !== undefined && hold !== undefined && !isEmbeddings(holding)) this.#learnAnswer(backend, holding, hold, ended, nowMs);
         break;
       case "failure":
         if (ended.httpStatus === 503 || ended.reason === "UPSTREAM_TIMEOUT") backend.limit.onDrop(nowMs);
@@ -311,6 +318,11 @@ export class Holdings {
     for (const other of this.#state.backends) if (other !== backend && other.breaker.state(nowMs).kind === "open") out++;
     return (out + 1) / Math.max(1, this.#state.backends.length) <= this.#snapshot.config.resilience.breaker.maxEjected;
   }
+}
+
+/** They generate nothing: there is no length, pace or context to learn from them. */
+function isEmbeddings(holding: Holding): boolean {
+  return holding.request.operation === Operation.EMBEDDINGS;
 }
 
 function attemptOf(holding: Holding | undefined, attemptId: string): Hold | undefined {

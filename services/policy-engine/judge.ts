@@ -1,3 +1,4 @@
+import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
 import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
@@ -313,7 +314,8 @@ export function recordedWeights(className: SchedulingClass, ttftTargetMs: number
   };
 }
 
-/** An output estimate under the caller's limit. */
+/** An output estimate under the caller's limit; embeddings have no output. */
 export function outputTokens(resolved: Resolved, estimated: number): number {
+  if (resolved.request.operation === Operation.EMBEDDINGS) return 0;
   return resolved.maxOutputTokens > 0 ? Math.min(resolved.maxOutputTokens, estimated) : estimated;
 }

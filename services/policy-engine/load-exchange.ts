@@ -143,7 +143,7 @@ function loadOf(state: BackendState, nowMs: number): BackendLoad {
   return {
     $typeName: "signalbox.events.v1.BackendLoad",
     backend: state.name,
-    inFlight: state.inFlight,
+    inFlight: Math.ceil(state.inFlight),
     prefillTokens: state.prefillTokens,
     contextTokens: state.contextTokens,
     decodeRatio: state.decodeRatio,

@@ -30,9 +30,11 @@ export class BackendState {
   readonly name: string;
   config: BackendConfig;
 
-  /** Own accounting: requests sent or about to be, their uncached prompt tokens not yet past the first token, their context. */
+  /** Own accounting: upstream calls sent or about to be, their uncached prompt tokens not yet past the first token, their context. */
   inFlight = 0;
-  /** Most of them at once since the latest health snapshot, and between the two before. */
+  /** Requests they carry: more than calls where embeddings share one. */
+  requests = 0;
+  /** Most requests at once since the latest health snapshot, and between the two before. */
   inFlightPeak = 0;
   inFlightPeakBefore = 0;
   prefillTokens = 0;

@@ -21,7 +21,7 @@ before(async () => {
   const speed = { kind: "cloud", ttftMs: OVERHEAD_MS, ttftSigma: 0, itlMs: 0, itlSigma: 0 } as const;
   const base = simulatedBackend("embedder", "openai", 1, speed);
   simulation = await startSimulation([{ ...base, profile: { ...base.profile, capabilities: ["embeddings"], contextTokens: 8_192 } }]);
-  const embedder = { ...(simulation.backends["embedder"] as object), context: "8k", concurrency: { mode: "fixed", max: 2_048 } };
+  const embedder = { ...(simulation.backends["embedder"] as object), context: "8k", concurrency: { mode: "fixed", max: 4 } };
   gateway = await startGateway({
     topology: "embedded",
     config: { backends: { embedder }, models: { embed: { candidates: ["embedder"] } } },

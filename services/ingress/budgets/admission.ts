@@ -1,3 +1,4 @@
+import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
@@ -102,10 +103,11 @@ export class Admission {
     const names =
       entry?.model?.candidates ??
       [...backends.values()].filter((each) => `${each.provider}/${each.model}` === decide.model).map((each) => each.name);
+    const isEmbeddings = decide.operation === Operation.EMBEDDINGS;
     const input = Math.max(decide.inputTokens, size.bytes + size.mediaTokens) + FRAME_TOKENS;
     let most = 0n;
     for (const name of names) {
-      const output = decide.maxOutputTokens || backends.get(name)?.maxOutputTokens || OUTPUT_RESERVE_TOKENS;
+      const output = isEmbeddings ? 0 : decide.maxOutputTokens || backends.get(name)?.maxOutputTokens || OUTPUT_RESERVE_TOKENS;
       const bound = upperBound(prices.index, name, input, output * choicesOf(intake), clock.now()) ?? 0n;
       if (bound > most) most = bound;
     }

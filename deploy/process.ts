@@ -49,6 +49,9 @@ export interface RunningProcess {
   readonly context: ProcessContext;
 }
 
+/** The admin listener opens first; until all others are open too, nobody should be sent here. */
+const STARTING: ReadinessCheck = { name: "startup", status: () => ({ state: "failed", detail: "listeners are not open yet" }) };
+
 /** Starts the modules of the chosen roles in order and opens their listeners. Throws a SignalboxError that names the setting at fault. */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   const { source } = options.config;
@@ -64,7 +67,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     if (choice) loaded.push(await load(context, topology, near, choice));
   }
   const modules: ServiceModule[] = loaded.flatMap(({ module, parts = [] }) => [...parts, module]);
-  const checks = (): readonly ReadinessCheck[] => modules.flatMap((module) => module.checks);
+  let isOpen = false;
+  const checks = (): readonly ReadinessCheck[] => [...(isOpen ? [] : [STARTING]), ...modules.flatMap((module) => module.checks)];
   const services = loaded.flatMap((part) => part.services);
   const console = await createAdmin(options, context, {
     topology,
@@ -102,6 +106,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       await part.start();
       started.push(part);
     }
+    isOpen = true;
   } catch (failure) {
     for (const part of started.toReversed()) await part.stop().catch(() => {});
     await topology.close();

@@ -33,6 +33,9 @@ export interface ControlPeer extends ExperimentControl {
   /** Gives a key a new secret; the old one works on for `graceMs`. Rejects like {@link revokeKey}. */
   rotateKey(keyId: string, graceMs: number): Promise<RotateKeyResponse>;
   setDrain(backend: string, drained: boolean): Promise<readonly string[]>;
-  /** The state, or undefined when `knownRevision` is current. */
+  /**
+   * The state, or undefined when `knownRevision` is current. While the store does not answer: the last state marked
+   * `unconfirmed`, or KEY_STORE_UNAVAILABLE where that one is known.
+   */
   state(knownRevision: bigint): Promise<ControlState | undefined>;
 }

@@ -10,7 +10,7 @@ import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { priceRecord, type CheckedRecord } from "./entries/index.ts";
 import { type Correction, Outcomes, realRecord } from "./outcomes.ts";
 import type { PricePublisher } from "./price-publisher.ts";
-import type { LedgerStore } from "./store.ts";
+import { storeUnavailable, type LedgerStore } from "./store.ts";
 
 const RECORDED = codecOf(EntriesRecordedSchema);
 
@@ -32,8 +32,8 @@ export interface ConsumerDeps {
 }
 
 /**
- * Books what the outboxes send, and tells each outbox when its batch is durable. A store that is away rejects the
- * batch, and the bus brings it again; nothing else waits.
+ * Books what the outboxes send, and tells each outbox when its batch is durable. A batch waits for a store that is away and
+ * is booked as soon as it is back; another failure rejects it, and the bus brings it again. Nothing else waits.
  */
 export class Consumer {
   readonly #deps: ConsumerDeps;
@@ -44,6 +44,9 @@ export class Consumer {
   readonly #unpriced;
   readonly #malformed;
   #subscriptions: Subscription[] = [];
+  /** Batches that wait for the store. */
+  #held: (() => void)[] = [];
+  #stopped = false;
 
   constructor(deps: ConsumerDeps) {
     this.#deps = deps;
@@ -58,7 +61,8 @@ export class Consumer {
   }
 
   start(): void {
-    const { bus } = this.#deps;
+    const { bus, store } = this.#deps;
+    store.onChange((up) => up && this.#release());
     this.#subscriptions = [
       bus.consume(SUBJECTS.entryRecorded, DURABLE, (batch) => this.#book(batch)),
       bus.subscribe(SUBJECTS.attemptCompleted, (message) => this.#onCompleted(message.payload)),
@@ -66,17 +70,41 @@ export class Consumer {
   }
 
   stop(): void {
+    this.#stopped = true;
     for (const subscription of this.#subscriptions.splice(0)) subscription.close();
+    this.#release();
+  }
+
+  #release(): void {
+    for (const release of this.#held.splice(0)) release();
+  }
+
+  /** Resolves when the store is there; rejects when this consumer stops. The bus would bring a rejected batch back half a minute late. */
+  async #storeUp(): Promise<void> {
+    while (!this.#deps.store.up && !this.#stopped) await new Promise<void>((resolve) => this.#held.push(resolve));
+    if (this.#stopped) throw storeUnavailable(new Error("the ledger stops"));
   }
 
   async #book(messages: readonly BusMessage[]): Promise<void> {
     const batches = messages.flatMap((message) => this.#decode(message.payload));
     const records = batches.flatMap((batch) => batch.records);
     for (let at = 0; at < records.length; at += TRANSACTION_MAX_RECORDS) {
-      await this.#bookRecords(records.slice(at, at + TRANSACTION_MAX_RECORDS));
+      await this.#bookOrWait(records.slice(at, at + TRANSACTION_MAX_RECORDS));
     }
     for (const batch of batches) this.#confirm(batch);
     await this.#deps.clock.sleep(GATHER_MS);
+  }
+
+  /** Books now, or when a store that went away meanwhile is back: a transaction whose end nobody saw only finds duplicates. */
+  async #bookOrWait(records: readonly AttemptRecord[]): Promise<void> {
+    for (;;) {
+      await this.#storeUp();
+      try {
+        return await this.#bookRecords(records);
+      } catch (error) {
+        if (this.#deps.store.up || this.#stopped) throw error;
+      }
+    }
   }
 
   async #bookRecords(records: readonly AttemptRecord[]): Promise<void> {

@@ -126,6 +126,33 @@ test("a store that is away loses nothing: records wait, and are booked once when
   assert.deepEqual([(await host.ledger.summary()).entries, outbox.committed], [1n, 1]);
 });
 
+test("fault: records waited half a minute more for a store that was back", async (t) => {
+  const real = new SqliteDatabase(":memory:");
+  const listeners: ((up: boolean) => void)[] = [];
+  let up = true;
+  const store = new Proxy(real, {
+    get: (target, name) => {
+      if (name === "up") return up;
+      if (name === "onChange") return (listener: (up: boolean) => void) => void listeners.push(listener);
+      if (name === "book" && !up) return () => Promise.reject(new Error("away"));
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const { clock, host, outbox } = await fixture(t, { store });
+  const turn = (now: boolean): void => {
+    up = now;
+    for (const listener of listeners) listener(now);
+  };
+  turn(false);
+  outbox.append(await settled(host, "a1"));
+  await clock.advanceAsync(60_000);
+  assert.equal(outbox.committed, 0);
+  turn(true);
+  await clock.advanceAsync(1_000);
+  assert.deepEqual([(await host.ledger.summary()).entries, outbox.committed], [1n, 1]);
+});
+
 test("the ledger's own sum is booked when a record states another, and it is counted", async (t) => {
   const { clock, host, outbox, metrics } = await fixture(t);
   outbox.append(await settled(host, "a1", { costNanoUsd: 1n }));

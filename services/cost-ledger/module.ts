@@ -65,13 +65,15 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   const timers: Timer[] = [];
   let endConfig = (): void => {};
 
-  /** What a store that has just come up is owed. */
+  /** What a store that has just come up is owed. Never rejects: a store that goes again comes again. */
   const onStoreUp = async (): Promise<void> => {
-    await control.refresh();
-    await prices.save();
-  };
-  const tryStoreUp = (): void => {
-    onStoreUp().catch((error: unknown) => logger.warn({ error: String(error) }, "the ledger's store did not answer"));
+    try {
+      await control.refresh();
+      control.publish();
+      await prices.save();
+    } catch (error) {
+      logger.warn({ error: String(error) }, "the ledger's store did not answer");
+    }
   };
   const bookIdle = (): void => {
     if (!store.up) return;
@@ -92,22 +94,28 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     name: "cost-ledger",
     start: async () => {
       prices.rebuild(config.current);
-      store.onChange((up) => up && tryStoreUp());
+      let started = false;
+      store.onChange((up) => {
+        // Who relies on the state learns at once that it is only a memory now.
+        if (!up) control.publish();
+        else if (started) void onStoreUp();
+      });
       await store.start();
+      started = true;
       if (store.up) await onStoreUp();
       prices.publish();
       consumer.start();
       bookIdle();
       endConfig = config.onChange(() => {
         reprice();
-        if (store.up) tryStoreUp();
+        if (store.up) void onStoreUp();
       });
       timers.push(
         clock.every(PRICES_PERIOD_MS, () => prices.publish()),
         clock.every(IDLE_PERIOD_MS, bookIdle),
         clock.every(ANSWERS_PERIOD_MS, forgetAnswers),
         clock.every(CONTROL_PERIOD_MS, () => control.publish()),
-        clock.every(CONTROL_POLL_MS, () => store.kind === "postgres" && store.up && tryRefresh(control)),
+        clock.every(CONTROL_POLL_MS, () => store.kind === "postgres" && store.up && void control.poll()),
       );
     },
     drain: async () => {
@@ -134,11 +142,6 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     ],
   };
   return { module, ledger: ledgerOf(store, prices, desk, scores, clock), control };
-}
-
-function tryRefresh(control: Control): void {
-  // A store that is away says so through its own `up`; the next poll tries again.
-  control.refresh().catch(() => undefined);
 }
 
 function openStore(deps: CostLedgerDeps): LedgerStore {

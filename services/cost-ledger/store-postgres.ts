@@ -33,7 +33,13 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 17_000;
 /** Between attempts to reach a server that is away; doubles up to the maximum, so that healing takes at most some seconds. */
 const RETRY_MS = 250;
-const RETRY_MAX_MS = 3_000;
+const RETRY_MAX_MS = 1_500;
+/** Longest start, ms: a server that answers slowly or not at all is waited for behind the scenes. */
+const START_WAIT_MS = 3_000;
+/** Longest statement of a migration, ms: indexes over a large ledger take minutes, and a dead server must not be waited for for ever. */
+const MIGRATION_TIMEOUT_MS = 600_000;
+/** Silence after which a connection is probed, ms: one whose server vanished is noticed within seconds. */
+const KEEP_ALIVE_MS = 5_000;
 /** SQLSTATE classes that say the server is leaving or gone: 08 connection, 57 operator intervention, 53 resources. */
 const AWAY = /^(08|57|53)/;
 
@@ -82,6 +88,7 @@ class PostgresStore implements LedgerStore {
       query_timeout: QUERY_TIMEOUT_MS,
       idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
       application_name: "signalbox",
       allowExitOnIdle: true,
       // oxlint-disable-next-line typescript/no-misused-promises -- pg-pool waits for the promise; its types do not say so
@@ -105,7 +112,10 @@ class PostgresStore implements LedgerStore {
   }
 
   async start(): Promise<void> {
-    await this.#connect();
+    const giveUp = new AbortController();
+    const waiting = this.#deps.clock.sleep(START_WAIT_MS, giveUp.signal).catch(() => undefined);
+    await Promise.race([this.#connect(), waiting]);
+    giveUp.abort();
   }
 
   book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
@@ -282,6 +292,9 @@ class PostgresStore implements LedgerStore {
     const owner = new pg.Client({
       connectionString: this.#deps.url,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: MIGRATION_TIMEOUT_MS,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
       application_name: "signalbox",
     });
     // A connection that breaks while it migrates says so through its query.

@@ -107,6 +107,25 @@ test("an unknown key is 503, never 401, while the store cannot be asked", async 
   );
 });
 
+test("fault: unknown keys were told 401 while the ledger could only answer from memory", async () => {
+  const control = new FakeControl();
+  control.current = { ...controlState(3n, [{ keyId: "key_1", digest: digestOf(KEY), tenant: "acme" }]), unconfirmed: true };
+  const { book, clock, bus } = bookOf(control);
+  await book.start();
+  assert.equal(book.identify(KEY, "keys", 0).tenant, "acme");
+  assert.equal(
+    reasonOf(() => book.identify("unknown", "keys", 0)),
+    "KEY_STORE_UNAVAILABLE",
+  );
+  // A push that was confirmed is as good as an answer, and comes sooner.
+  bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, { ...control.current, unconfirmed: false }));
+  await clock.advanceAsync(0);
+  assert.equal(
+    reasonOf(() => book.identify("unknown", "keys", 0)),
+    "UNAUTHENTICATED",
+  );
+});
+
 test("the saved state serves known keys when the store is away at boot", async () => {
   const control = new FakeControl();
   control.down = true;

@@ -130,7 +130,7 @@ export class KeyBook {
     const known = this.#revision;
     try {
       const state = await this.#deps.control.state(this.#loaded ? known : 0n);
-      this.#current = true;
+      this.#current = state?.unconfirmed !== true;
       if (state === undefined) this.#loaded = true;
       else if (this.#revision === known || state.revision > this.#revision) this.#adopt(state, true);
     } catch {
@@ -172,6 +172,8 @@ export class KeyBook {
     try {
       const state = fromBinary(ControlStateSchema, payload);
       if (!this.#loaded || state.revision > this.#revision) this.#adopt(state, true);
+      // Who pushes has just asked the store, unless it says otherwise.
+      if (state.revision === this.#revision) this.#current = !state.unconfirmed;
     } catch (error) {
       this.#deps.logger.warn({ err: error }, "a control state from the bus cannot be read");
     }

@@ -45,6 +45,8 @@ export interface GatewayOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly scale?: Partial<MeshScale>;
   readonly logLevel?: string;
+  /** Puts something between the mesh and its database: takes the database's port and returns the one to use. */
+  readonly database?: (port: number) => Promise<number>;
 }
 
 /** A running gateway, whatever it is made of. */
@@ -174,7 +176,7 @@ async function startParts(dir: string, options: GatewayOptions): Promise<Parts> 
     config: stringify(withQuickDrain(options.config)),
     dir,
     natsUrl: nats.url,
-    databaseUrl: postgres.url,
+    databaseUrl: await databaseUrl(postgres.url, options),
     ports: next,
     env: { SIGNALBOX_LOG_LEVEL: options.logLevel ?? "warn", ...options.env },
     ...(options.scale ? { scale: options.scale } : {}),
@@ -200,6 +202,12 @@ async function startParts(dir: string, options: GatewayOptions): Promise<Parts> 
       await nats.stop();
     },
   };
+}
+
+async function databaseUrl(text: string, { database }: GatewayOptions): Promise<string> {
+  const url = new URL(text);
+  if (database) url.port = String(await database(Number(url.port)));
+  return url.href;
 }
 
 /** Nothing balances load in front of a test: drain at once, and wait at most 10 s for streams. */

@@ -56,6 +56,30 @@ test("a key is shown once, kept as a digest, and pushed to everybody", async (t)
     assert.equal(readFileSync(file).includes(key.slice(record!.hint.length)), false, "no key at rest");
 });
 
+test("a state the store has not confirmed lately is marked, and is no answer to who knows it", async () => {
+  const clock = new FakeClock();
+  const bus = createMemoryBus({ clock, logger: silentLogger });
+  const database = new SqliteDatabase(":memory:");
+  await database.start();
+  const shared = new Proxy(database, {
+    get: (target, name) => (name === "kind" ? "postgres" : bound(Reflect.get(target, name, target), target)),
+  });
+  const control = new Control({ store: shared, bus, clock, random: systemRandom, config: ledgerConfig() });
+  await control.createKey(REQUEST);
+  assert.equal((await control.state(0n))?.unconfirmed, false);
+  assert.equal(await control.state(2n), undefined);
+  await clock.advanceAsync(5_000);
+  assert.deepEqual([(await control.state(0n))?.unconfirmed, (await control.state(0n))?.keys.length], [true, 1]);
+  await assert.rejects(control.state(2n), { reason: "KEY_STORE_UNAVAILABLE" });
+  await control.poll();
+  assert.equal(await control.state(2n), undefined);
+  await database.stop();
+});
+
+function bound(value: unknown, target: object): unknown {
+  return typeof value === "function" ? (value as (...given: unknown[]) => unknown).bind(target) : value;
+}
+
 test("a list shows keys without digests, by tenant", async (t) => {
   const { control } = await fixture(t);
   await control.createKey(REQUEST);

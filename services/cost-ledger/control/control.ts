@@ -26,6 +26,8 @@ import { makeKey, rotate, withoutDigest } from "./keys.ts";
 const REVOKED_KEPT_MS = 24 * 3_600_000;
 /** Keys of one installation: the whole state travels in one message of at most 1 MiB. */
 const KEYS_MAX = 4_000;
+/** A state read longer ago than this may lack keys that another replica made, ms: two polls and a second to answer. */
+const CONFIRMED_MS = 5_000;
 /** Attempts to write over other writers' changes. */
 const WRITE_ATTEMPTS = 5;
 
@@ -42,6 +44,9 @@ export interface ControlDeps {
 export class Control implements ControlPeer {
   readonly #deps: ControlDeps;
   #current: ControlState | undefined;
+  /** When the read or write began that last showed the state to be current; monotonic ms. */
+  #confirmedMs = Number.NEGATIVE_INFINITY;
+  #polling = false;
 
   constructor(deps: ControlDeps) {
     this.#deps = deps;
@@ -59,9 +64,32 @@ export class Control implements ControlPeer {
     if (this.#current!.revision !== known) this.publish();
   }
 
+  /** Refreshes unless the last poll still waits for its answer: a slow store is not asked more often. Failures say so through the store. */
+  async poll(): Promise<void> {
+    if (this.#polling) return;
+    this.#polling = true;
+    try {
+      await this.refresh();
+    } catch {
+      // The next poll tries again.
+    } finally {
+      this.#polling = false;
+    }
+  }
+
   /** Pushes the whole state. Does nothing before the first load. */
   publish(): void {
-    if (this.#current) this.#deps.bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, this.#current));
+    if (this.#current) this.#deps.bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, this.#marked(this.#current)));
+  }
+
+  /** Whether the state is surely the stored one. The embedded store has one writer: this process. */
+  get #isConfirmed(): boolean {
+    const { store, clock } = this.#deps;
+    return store.up && (store.kind !== "postgres" || clock.monotonicMs() - this.#confirmedMs < CONFIRMED_MS);
+  }
+
+  #marked(state: ControlState): ControlState {
+    return this.#isConfirmed ? state : { ...state, unconfirmed: true };
   }
 
   async createKey(request: CreateKeyRequest): Promise<CreateKeyResponse> {
@@ -143,7 +171,9 @@ export class Control implements ControlPeer {
 
   async state(knownRevision: bigint): Promise<ControlState | undefined> {
     const state = this.#current ?? (await this.#fresh());
-    return state.revision === knownRevision ? undefined : state;
+    if (state.revision !== knownRevision) return this.#marked(state);
+    if (!this.#isConfirmed) throw new SignalboxError("KEY_STORE_UNAVAILABLE", "the key store does not answer");
+    return undefined;
   }
 
   #scene(): experiments.ExperimentScene {
@@ -161,6 +191,7 @@ export class Control implements ControlPeer {
   /** Applies a change to the newest state, writes it, and pushes it. Starts over when another writer was first. */
   async #change(apply: (next: ControlState) => void): Promise<ControlState> {
     for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
+      const startedMs = this.#deps.clock.monotonicMs();
       const before = await this.#fresh();
       const next = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, before));
       apply(next);
@@ -170,6 +201,7 @@ export class Control implements ControlPeer {
       const stored = { revision: next.revision, state: toBinary(ControlStateSchema, next) };
       if (!(await this.#guard(this.#deps.store.saveControl(before.revision, stored)))) continue;
       this.#current = next;
+      this.#confirmedMs = startedMs;
       this.publish();
       return next;
     }
@@ -182,7 +214,9 @@ export class Control implements ControlPeer {
   }
 
   async #load(): Promise<void> {
+    const startedMs = this.#deps.clock.monotonicMs();
     const stored = (await this.#guard(this.#deps.store.loadControl())) ?? (await this.#guard(this.#first()));
+    this.#confirmedMs = startedMs;
     if (stored.revision !== this.#current?.revision) this.#current = fromBinary(ControlStateSchema, stored.state);
   }
 

@@ -1,0 +1,183 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { after, before, test, type TestContext } from "node:test";
+import { parse, stringify } from "yaml";
+import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.ts";
+import { startGateway, type Gateway } from "../support/gateway.ts";
+import { endings, sendLoad } from "../support/load.ts";
+import { attemptsSeen, simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
+
+/** What happens to PostgreSQL. */
+type Outage = "down" | "slow" | "refusing";
+
+/** How long and how hard. */
+export interface OutageScale {
+  readonly outages: readonly Outage[];
+  /** How long each lasts under load, ms. */
+  readonly outageMs: number;
+  /** Outages during which ledger and ingress are killed and boot again. */
+  readonly boots: readonly Outage[];
+  /** Longest recovery, ms; undefined = measured only. */
+  readonly recoveryMs?: number;
+}
+
+const CLIENTS = 8;
+/** Requests of one burst. */
+const BURST = 100;
+/** What a slow PostgreSQL takes for a query, ms. */
+const SLOW_MS = 5_000;
+/** Between looks at what is being waited for, ms. */
+const LOOK_MS = 50;
+/** Disk the outbox gets where its bound is tested, KiB. */
+const OUTBOX_KIB = 256;
+/** What it may take beyond that: settlements of what was in flight, KiB. */
+const OUTBOX_SLACK_KIB = 128;
+
+/** A9: PostgreSQL goes, crawls, or refuses; nobody with a known key notices, and nobody else is told a lie. */
+export function outageSuite({ outages, outageMs, boots, recoveryMs }: OutageScale): void {
+  let gateway: Gateway;
+  let simulation: Simulation;
+  let proxy: FaultProxy;
+  let key = "";
+
+  const post = async (bearer: string): Promise<{ status: number; code: string }> => {
+    const answer = await fetch(`${gateway.api}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${bearer}` },
+      body: JSON.stringify({ model: "chat", messages: [{ role: "user", content: "[sim tokens=4] who is there" }] }),
+    });
+    const { error } = (await answer.json()) as { error?: { code: string } };
+    return { status: answer.status, code: error?.code ?? "" };
+  };
+  const unknown = (): Promise<{ status: number; code: string }> => post("sk-sbx-nobodyhasthiskey");
+
+  const until = async (isSo: () => Promise<boolean>): Promise<number> => {
+    const started = performance.now();
+    while (!(await isSo())) await sleep(LOOK_MS);
+    return performance.now() - started;
+  };
+
+  const booked = async (): Promise<number> => Number((await gateway.adminCall("GET", "/api/ledger/summary")).json["entries"]);
+
+  const begin = async (outage: Outage): Promise<void> => {
+    if (outage === "down") gateway.postgres!.kill();
+    else await proxy.set(outage === "slow" ? { kind: "delay", ms: SLOW_MS } : { kind: "refuse" });
+  };
+  const end = async (outage: Outage): Promise<void> => {
+    if (outage === "down") gateway.postgres!.revive();
+    else await proxy.set({ kind: "pass" });
+  };
+
+  /** Kills a process and resolves when it is ready again. */
+  const reboot = async (name: string): Promise<void> => {
+    const mesh = gateway.mesh!;
+    const pid = mesh.child(name).pid();
+    mesh.child(name).signal("SIGKILL");
+    while (mesh.child(name).pid() === pid) await sleep(20);
+    mesh.child(name).start();
+    await mesh.ready(name);
+  };
+
+  before(async () => {
+    simulation = await startSimulation([simulatedBackend("a", "openai", 1), simulatedBackend("b", "openai", 2)]);
+    gateway = await startGateway({
+      topology: "mesh",
+      scale: { adapterAnthropic: 0, adapterOpenai: 1 },
+      database: async (port) => (proxy = await startFaultProxy(port)).port,
+      config: { auth: { mode: "keys" }, backends: simulation.backends, models: { chat: { candidates: ["a", "b"] } } },
+    });
+    const made = await gateway.adminCall("POST", "/api/keys", { tenant: "acme" });
+    assert.ok(made.status < 300, JSON.stringify(made));
+    key = made.json["key"] as string;
+    await until(async () => (await post(key)).status === 200 && (await unknown()).status === 401);
+  });
+
+  after(async () => {
+    await gateway?.stop();
+    await proxy?.stop();
+    await simulation?.stop();
+  });
+
+  /** Sends bursts with the known key for a while; asks with the unknown one beside it. Returns what the unknown one was told. */
+  async function load(t: TestContext, forMs: number): Promise<Record<string, number>> {
+    const told: Record<string, number> = {};
+    const endMs = performance.now() + forMs;
+    let served = 0;
+    do {
+      const lines = await sendLoad({
+        api: gateway.api,
+        count: BURST,
+        concurrency: CLIENTS,
+        model: "chat",
+        prompt: (index) => `[sim tokens=8] question ${index}`,
+        headers: { authorization: `Bearer ${key}` },
+      });
+      assert.deepEqual(endings(lines), { complete: BURST }, "requests with a known key");
+      served += BURST;
+      const { status, code } = await unknown();
+      told[`${status} ${code}`] = (told[`${status} ${code}`] ?? 0) + 1;
+    } while (performance.now() < endMs);
+    t.diagnostic(`${served} requests with a known key, 0 failed; an unknown one: ${JSON.stringify(told)}`);
+    return told;
+  }
+
+  for (const outage of outages) {
+    test(`PostgreSQL ${outage} for ${outageMs / 1000} s: known keys work, unknown ones wait, and it heals by itself`, async (t) => {
+      await begin(outage);
+      const noticedMs = await until(async () => (await unknown()).status !== 401);
+      const told = await load(t, outageMs);
+      if (boots.includes(outage)) {
+        await Promise.all([reboot("cost-ledger"), reboot("ingress")]);
+        for (const [what, count] of Object.entries(await load(t, 0))) told[what] = (told[what] ?? 0) + count;
+      }
+      assert.deepEqual(Object.keys(told), ["503 key_store_unavailable"]);
+      await end(outage);
+      const healed = until(async () => (await unknown()).status === 401);
+      const caughtUp = until(async () => (await booked()) >= attemptsSeen(simulation));
+      const [keysMs, ledgerMs] = await Promise.all([healed, caughtUp]);
+      t.diagnostic(
+        `noticed after ${Math.round(noticedMs)} ms; after its end keys healed in ${Math.round(keysMs)} ms, the ledger had caught up in ${Math.round(ledgerMs)} ms`,
+      );
+      assert.equal(await booked(), attemptsSeen(simulation));
+      if (recoveryMs !== undefined) assert.ok(keysMs <= recoveryMs, `keys healed after ${keysMs} ms`);
+      if (recoveryMs !== undefined) assert.ok(ledgerMs <= recoveryMs, `the ledger caught up after ${ledgerMs} ms`);
+    });
+  }
+
+  test("a full outbox refuses new requests with 503, stays within its bound, and loses nothing", async (t) => {
+    const file = join(gateway.dir, "signalbox.yaml");
+    const config = parse(readFileSync(file, "utf8")) as { ledger: Record<string, unknown> };
+    writeFileSync(file, stringify({ ...config, ledger: { ...config.ledger, outbox: { max: `${OUTBOX_KIB}KiB`, on_full: "block" } } }));
+    await proxy.set({ kind: "refuse" });
+    await until(async () => (await unknown()).status !== 401);
+    await reboot("ingress");
+    let served = 0;
+    const seen = attemptsSeen(simulation);
+    const refusal = await (async () => {
+      for (;;) {
+        const answers = await Promise.all(Array.from({ length: CLIENTS }, () => post(key)));
+        served += answers.filter(({ status }) => status === 200).length;
+        const refused = answers.find(({ status }) => status !== 200);
+        if (refused) return refused;
+      }
+    })();
+    const folder = join(gateway.mesh!.dataDir("ingress"), "outbox");
+    const bytes = sizeOf(folder);
+    t.diagnostic(`${served} requests until ${OUTBOX_KIB} KiB were full: then ${refusal.status} ${refusal.code}; ${bytes} bytes on disk`);
+    assert.deepEqual([refusal.status, refusal.code], [503, "ledger_unavailable"]);
+    assert.ok(bytes <= (OUTBOX_KIB + OUTBOX_SLACK_KIB) * 1024, `${bytes} bytes`);
+    assert.equal(attemptsSeen(simulation) - seen, served, "what is refused never leaves");
+    await proxy.set({ kind: "pass" });
+    await until(async () => (await post(key)).status === 200);
+    await until(async () => (await booked()) >= attemptsSeen(simulation));
+    assert.equal(await booked(), attemptsSeen(simulation));
+  });
+}
+
+function sizeOf(folder: string): number {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+}

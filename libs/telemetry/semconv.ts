@@ -92,6 +92,7 @@ export const METRIC = {
   decisionsStale: "signalbox_decisions_stale_total",
   connections: "signalbox_connections",
   bodyBytes: "signalbox_request_bodies_bytes",
+  rateWaits: "signalbox_requests_awaiting_rate_limit",
 } as const;
 
 /** Buckets of durations, seconds: 0.01 * 2^k up to 81.92 s (GenAI conventions). */

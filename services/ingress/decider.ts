@@ -9,7 +9,7 @@ import { requestDoneReport } from "./reports.ts";
 
 /** What becomes of a question to the policy engine: exactly one of both, unless it is withdrawn. */
 export interface DeciderOwner {
-  decided(decision: Decision): void;
+  answered(decision: Decision): void;
   /** The request cannot go on. */
   broke(error: SignalboxError): void;
 }
@@ -20,6 +20,8 @@ export class Decider {
   readonly #intake: Intake;
   readonly #owner: DeciderOwner;
   #ticket: DecideTicket | undefined;
+  /** Whether the latest question left somebody out. */
+  excluding = false;
 
   constructor(deps: DispatchDeps, intake: Intake, owner: DeciderOwner) {
     this.#deps = deps;
@@ -30,6 +32,7 @@ export class Decider {
   /** Asks for candidates other than `exclude` that also meet `needs`; `remainingMs` until the deadline, Infinity = none. */
   ask(exclude: string[], remainingMs: number, needs: number): void {
     const { decide } = this.#intake;
+    this.excluding = exclude.length > 0;
     const deadlineMs = Number.isFinite(remainingMs) ? remainingMs : 0;
     const request: DecideRequest =
       exclude.length === 0 && needs === 0 ? decide : { ...decide, exclude, deadlineMs, needs: decide.needs | needs };
@@ -40,13 +43,13 @@ export class Decider {
       return this.#failed(error, request);
     }
     const { decision } = ticket;
-    if (!(decision instanceof Promise)) return this.#owner.decided(decision);
+    if (!(decision instanceof Promise)) return this.#owner.answered(decision);
     this.#ticket = ticket;
     const asked = decision.then(
       (value) => {
         // A decision that comes after the withdrawal reserved something: give it back.
         if (!this.#take(ticket)) this.#deps.policy.report(requestDoneReport(decide.decisionId));
-        else this.#owner.decided(value);
+        else this.#owner.answered(value);
       },
       (error: unknown) => {
         if (this.#take(ticket)) this.#failed(error, request);
@@ -71,7 +74,7 @@ export class Decider {
   #failed(error: unknown, request: DecideRequest): void {
     const { fallback } = this.#deps.policy;
     if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#owner.broke(error);
-    if (fallback !== undefined) return this.#owner.decided(decideByFallback(request, fallback));
+    if (fallback !== undefined) return this.#owner.answered(decideByFallback(request, fallback));
     this.#deps.logger.warn(
       { err: error, request_id: this.#intake.requestId },
       "no policy engine answers and no fallback was ever received",

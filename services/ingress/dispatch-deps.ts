@@ -6,6 +6,7 @@ import type { Logger, Tracing } from "#libs/telemetry/index.ts";
 import type { GpuShare } from "./gpu-share.ts";
 import type { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
+import type { RateWaits } from "./rate-waits.ts";
 import type { Recorder } from "./summary.ts";
 
 /** Retry budgets held at once: one per model of the configuration; beyond it models share the last one. */
@@ -48,6 +49,7 @@ export interface DispatchDeps {
   readonly money: Money;
   readonly gpuShare: GpuShare;
   readonly budgets: RetryBudgets;
+  readonly rateWaits: RateWaits;
   readonly recorder: Recorder;
   /** Draws attempt and decision ids (UUIDv7). */
   readonly nextId: () => string;

@@ -2,24 +2,23 @@ import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type Candidate, type Decision, MidStream, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CancelReason } from "#libs/peers/index.ts";
-import { Deadline, RETRY_COST } from "#libs/resilience/index.ts";
+import { Deadline } from "#libs/resilience/index.ts";
 import { Answer } from "./answer.ts";
-import type { Attempt, AttemptOwner } from "./attempt.ts";
-import { Attempts } from "./attempts.ts";
-import { Candidates } from "./candidates.ts";
+import type { Attempt } from "./attempt.ts";
 import { Decider, type DeciderOwner } from "./decider.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import type { ExchangeState } from "./exchange-state.ts";
-import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, lostCandidate, unserved } from "./failures.ts";
+import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, lostCandidate } from "./failures.ts";
 import type { NextStep } from "./failover.ts";
 import type { Intake } from "./intake.ts";
-import { createAttempt, sendAttempt, settleAttempt } from "./launcher.ts";
+import { settleAttempt } from "./launcher.ts";
 import { ANSWER_MAX_BYTES } from "./limits.ts";
-import { Progress } from "./progress.ts";
+import { Pause } from "./pause.ts";
 import { factsOf } from "./reply-facts.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
 import { requestDoneReport } from "./reports.ts";
-import { RESUME_NEEDS, Resumption, usageEventOf } from "./resume.ts";
+import { RESUME_NEEDS, type ResumePlan, Resumption, usageEventOf } from "./resume.ts";
+import { Tries, type TriesOwner } from "./tries.ts";
 
 const EMPTY = new Uint8Array(0);
 const CLIENT_GONE = 499;
@@ -28,7 +27,7 @@ const CLIENT_GONE = 499;
  * One request from decision to last byte, and the only owner of failover between backends: candidates in their order under
  * retry budget and deadline until the first content byte has left for the client; after it an error event, never silence.
  */
-export class Exchange implements AttemptOwner, DeciderOwner {
+export class Exchange implements TriesOwner, DeciderOwner {
   readonly #deps: DispatchDeps;
   readonly #intake: Intake;
   readonly #answer: Answer;
@@ -37,13 +36,12 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   #state: ExchangeState = { kind: "deciding" };
   #decision: Decision | undefined;
   #deadline: Deadline;
-  readonly #candidates: Candidates;
-  readonly #attempts = new Attempts();
+  readonly #tries: Tries;
   #winner: Attempt | undefined;
   /** Set where a broken answer may go on elsewhere. */
   #resumption: Resumption | undefined;
   #failure: Failure | undefined;
-  readonly #progress: Progress;
+  readonly #pause: Pause;
   readonly #marks = { decideStartMs: 0, decideEndMs: 0, firstDispatchMs: 0, firstByteMs: 0 };
   #closed = false;
 
@@ -54,8 +52,8 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#onClosed = onClosed;
     this.#deadline = Deadline.after(intake.startedMs, intake.decide.deadlineMs);
     this.#decider = new Decider(deps, intake, this);
-    this.#candidates = new Candidates(deps.adapters);
-    this.#progress = new Progress(deps);
+    this.#tries = new Tries(deps, intake, this);
+    this.#pause = new Pause(deps, () => this.#decide([]));
   }
 
   /** Asks for the decision and lets the rest follow. */
@@ -71,7 +69,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
 
   /** The process leaves: the client gets an explicit error. */
   shutDown(): void {
-    this.#fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."));
+    this.fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."));
   }
 
   /** The reader took what was pending. */
@@ -85,7 +83,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   tick(nowMs: number): void {
     if (this.#state.kind === "done") return;
     if (this.#deadline.isOver(nowMs)) {
-      this.#fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
+      this.fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
       return;
     }
     if (this.#answer.isStalled(nowMs)) {
@@ -93,7 +91,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
       return this.cancel();
     }
     if (this.#intake.stream && this.#answer.isQuiet(nowMs)) this.#answer.keepAlive(this.#facts(this.#latest, []), nowMs);
-    if (this.#state.kind === "trying" || this.#state.kind === "answering") this.#watchAttempts(nowMs);
+    if (this.#state.kind === "trying") this.#tries.watch(nowMs, () => this.#state.kind === "trying");
   }
 
   arrived(attempt: Attempt): void {
@@ -108,7 +106,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   }
 
   ended(attempt: Attempt, end: AttemptEnd): void {
-    this.#attempts.open--;
+    this.#tries.attempts.open--;
     settleAttempt(this.#deps, attempt, end);
     if (this.#state.kind === "done") return this.#close();
     if (attempt.abandoned) return;
@@ -126,25 +124,25 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     attempt.forget();
     const failure = failureOf(end, attempt.candidate);
     if (failure.busy) {
-      this.#progress.counted--;
-      this.#progress.skips++;
+      this.#tries.progress.counted--;
+      this.#tries.progress.skips++;
     }
-    this.#failed(this.#resumption?.plan === undefined ? failure : lostCandidate(failure));
+    this.failed(this.plan === undefined ? failure : lostCandidate(failure));
   }
 
   // ---- deciding
 
   #decide(exclude: string[]): void {
     this.#state = { kind: "deciding" };
-    const needs = this.#resumption?.plan === undefined ? 0 : RESUME_NEEDS;
+    const needs = this.plan === undefined ? 0 : RESUME_NEEDS;
     this.#decider.ask(exclude, this.#deadline.remainingMs(this.#now()), needs);
   }
 
   broke(error: SignalboxError): void {
-    this.#fail(this.#failure?.error ?? error);
+    this.fail(this.#failure?.error ?? error);
   }
 
-  decided(decision: Decision): void {
+  answered(decision: Decision): void {
     const nowMs = this.#now();
     const isFirst = this.#decision === undefined;
     if (isFirst) {
@@ -153,23 +151,30 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     }
     const { result } = decision;
     const candidates = result.case === "allow" ? this.#able(result.value.candidates) : [];
-    if (candidates.length === 0) {
-      if (isFirst) this.#decision = decision;
-      if (this.#failure !== undefined) {
-        this.#progress.spent = true;
-        return this.#step(this.#failure);
-      }
-      return this.#fail(result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available."));
-    }
+    if (candidates.length === 0) return this.#denied(decision, nowMs);
     this.#decision ??= decision;
     if (isFirst) {
       this.#deps.budgets.of(decision.model).deposit(nowMs);
       if (decision.midStream === MidStream.RESUME && this.#intake.resumable) this.#resumption = new Resumption();
     }
-    this.#candidates.refill(candidates);
-    this.#progress.spent = false;
+    this.#tries.candidates.refill(candidates);
+    this.#tries.progress.spent = false;
     this.#state = { kind: "trying" };
-    this.#tryServed();
+    this.#tries.next();
+  }
+
+  /** Nobody is left. For a request that asked for anybody at all that is the last word, unless a rate limit lifts in time. */
+  #denied(decision: Decision, nowMs: number): void {
+    if (this.#failure !== undefined && (this.#decider.excluding || this.plan !== undefined)) {
+      this.#tries.progress.spent = true;
+      return this.#step(this.#failure);
+    }
+    const { result } = decision;
+    const error = result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available.");
+    const afterMs = this.#tries.progress.waitAfter(error, decision, this.#deadline, nowMs);
+    if (afterMs !== undefined) return this.#wait(decision, afterMs, error);
+    this.#decision ??= decision;
+    this.fail(error);
   }
 
   #able(candidates: readonly Candidate[]): readonly Candidate[] {
@@ -178,85 +183,81 @@ export class Exchange implements AttemptOwner, DeciderOwner {
 
   // ---- trying
 
-  /** Takes the next candidate some adapter serves. */
-  #tryServed(): void {
-    const candidate = this.#candidates.take();
-    if (candidate !== undefined) return this.#launch(candidate, false);
-    this.#progress.skips++;
-    this.#failed(unserved(this.#candidates.discard()));
+  get decided(): Decision | undefined {
+    return this.#decision;
   }
 
-  #launch(candidate: Candidate, hedge: boolean): void {
-    const deps = this.#deps;
-    if (!deps.outbox.accepting) return this.#fail(ledgerUnavailable());
-    this.#progress.counted++;
-    const number = this.#attempts.all.length + 1;
-    const next = { intake: this.#intake, decision: this.#decision!, candidate, number, hedge, resume: this.#resumption?.plan };
-    const attempt = createAttempt(deps, this, next);
-    this.#attempts.add(attempt);
-    deps.outbox.beforeDispatch((error) => this.#send(attempt, error));
-    deps.outbox.beforeAnswer((error) => this.#released(attempt, error));
+  get plan(): ResumePlan | undefined {
+    return this.#resumption?.plan;
   }
 
-  #send(attempt: Attempt, error: Error | undefined): void {
-    const deps = this.#deps;
-    if (error !== undefined || this.#state.kind === "done") {
-      this.#attempts.open--;
-      attempt.abandoned = true;
-      attempt.endedMs = this.#now();
-      deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
-      if (this.#state.kind === "done") return this.#close();
-      return this.#fail(error instanceof SignalboxError ? error : ledgerUnavailable());
-    }
-    const nowMs = this.#now();
+  late(attempt: Attempt): void {
+    this.#abandon(attempt, "UPSTREAM_TIMEOUT");
+  }
+
+  get over(): boolean {
+    return this.#state.kind === "done";
+  }
+
+  sending(nowMs: number): Deadline {
     this.#marks.firstDispatchMs ||= nowMs;
-    sendAttempt(deps, attempt, this.#deadline, nowMs);
+    return this.#deadline;
   }
 
-  #released(attempt: Attempt, error: Error | undefined): void {
+  unsent(error: Error | undefined): void {
+    if (this.over) return this.#close();
+    this.fail(error instanceof SignalboxError ? error : ledgerUnavailable());
+  }
+
+  released(attempt: Attempt, error: Error | undefined): void {
     if (error !== undefined) {
-      if (this.#state.kind !== "done" && !attempt.abandoned) this.#fail(ledgerUnavailable());
+      if (!this.over && !attempt.abandoned) this.fail(ledgerUnavailable());
       return;
     }
     attempt.released = true;
     if (this.#winner === attempt) this.#flush();
   }
 
-  #failed(failure: Failure): void {
+  failed(failure: Failure): void {
     this.#failure = failure;
-    if (!this.#attempts.hopeful) this.#step(failure);
+    if (!this.#tries.attempts.hopeful) this.#step(failure);
   }
 
   #step(failure: Failure): void {
     const nowMs = this.#now();
-    const step = this.#progress.next(failure, this.#decision, this.#candidates, this.#deadline, nowMs);
-    if (step.kind !== "give_up" && step.cost > 0 && !this.#withdraw(step.cost, nowMs)) return this.#fail(failure.error);
+    const step = this.#tries.progress.next(failure, this.#decision, this.#tries.candidates, this.#deadline, nowMs);
+    if (step.kind !== "give_up" && step.cost > 0 && !this.withdraw(step.cost, nowMs)) return this.fail(failure.error);
     this.#take(step, nowMs);
   }
 
   #take(step: NextStep, nowMs: number): void {
     switch (step.kind) {
       case "give_up":
-        return this.#fail(step.error);
+        return this.fail(step.error);
       case "try":
-        this.#candidates.prefer(step.candidate);
+        this.#tries.candidates.prefer(step.candidate);
         this.#state = { kind: "trying" };
-        return this.#tryServed();
+        return this.#tries.next();
       case "redecide": {
-        const exclude = this.#candidates.tried;
-        this.#progress.redecisions.push({ atMs: nowMs, exclude });
+        const exclude = this.#tries.candidates.tried;
+        this.#tries.progress.redecisions.push({ atMs: nowMs, exclude });
         return this.#decide(exclude);
       }
-      case "again": {
-        const timer = this.#deps.clock.after(step.afterMs, () => {
-          if (this.#state.kind === "pausing") this.#decide([]);
-        });
-        this.#state = { kind: "pausing", timer };
-      }
+      case "again":
+        this.#state = { kind: "pausing" };
+        return this.#pause.start(step.afterMs);
+      case "wait":
+        return this.#wait(this.#decision!, step.afterMs, step.error);
     }
   }
 
-  #withdraw(cost: number, nowMs: number): boolean {
+  /** Waits for a rate limit to lift; `error` where there is no place to. */
+  #wait({ requestClass }: Decision, afterMs: number, error: SignalboxError): void {
+    if (!this.#pause.startForLimit(requestClass, afterMs)) return this.fail(error);
+    this.#state = { kind: "pausing" };
+  }
+
+  withdraw(cost: number, nowMs: number): boolean {
     return this.#deps.budgets.of(this.#decision?.model ?? "").withdraw(cost, nowMs);
   }
 
@@ -266,7 +267,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     attempt.forget();
     if (this.#winner === attempt) this.#winner = undefined;
     attempt.cancel(reason === "UPSTREAM_TIMEOUT" ? "deadline" : "canceled");
-    this.#failed(givenUp(reason, attempt.candidate));
+    this.failed(givenUp(reason, attempt.candidate));
   }
 
   // ---- answering
@@ -274,7 +275,7 @@ export class Exchange implements AttemptOwner, DeciderOwner {
   /** First content wins; a hedge that lost ends now. */
   #choose(attempt: Attempt): void {
     this.#winner = attempt;
-    this.#attempts.dropOthers(attempt);
+    this.#tries.attempts.dropOthers(attempt);
   }
 
   /** Moves what the winner holds to the client, as far as the books and the reader allow. */
@@ -313,39 +314,18 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     const error = interruption(end, attempt.candidate);
     const next = end.outcome === Outcome.FAILED ? (this.#resumption?.broke(attempt, error) ?? "stop") : "stop";
     if (next === "complete") return true;
-    if (next === "stop") this.#fail(error);
+    if (next === "stop") this.fail(error);
     if (next !== "resume") return false;
     this.#winner = undefined;
     this.#state = { kind: "trying" };
-    this.#candidates.refill(this.#able(this.#candidates.left));
-    this.#failed(failureOf(end, attempt.candidate));
+    this.#tries.candidates.refill(this.#able(this.#tries.candidates.left));
+    this.failed(failureOf(end, attempt.candidate));
     return false;
-  }
-
-  // ---- time limits
-
-  #watchAttempts(nowMs: number): void {
-    for (const attempt of this.#attempts.all) {
-      const due = attempt.due(nowMs);
-      if (due === "late") this.#abandon(attempt, "UPSTREAM_TIMEOUT");
-      else if (due === "hedge") this.#hedge(attempt, nowMs);
-      if (this.#state.kind !== "trying") return;
-    }
-  }
-
-  /** A second backend in parallel, once, while the first is silent. */
-  #hedge(slow: Attempt, nowMs: number): void {
-    if (this.#attempts.hedged || this.#progress.counted >= this.#progress.attemptsMax(this.#decision) || !this.#deps.outbox.accepting)
-      return;
-    const candidate = this.#candidates.take(slow.backend);
-    if (candidate === undefined) return;
-    if (this.#withdraw(RETRY_COST, nowMs)) this.#launch(candidate, true);
-    else this.#candidates.putBack(candidate);
   }
 
   // ---- the end
 
-  #fail(cause: SignalboxError, cancel: CancelReason = "canceled"): void {
+  fail(cause: SignalboxError, cancel: CancelReason = "canceled"): void {
     if (this.#state.kind === "done") return;
     // Behind content an upstream's failure has one name, whoever failed last.
     const error = cause.row.failover ? (this.#resumption?.error ?? cause) : cause;
@@ -359,38 +339,38 @@ export class Exchange implements AttemptOwner, DeciderOwner {
     this.#marks.decideEndMs ||= this.#now();
     this.#intake.body = EMPTY;
     if (before.kind === "deciding") this.#decider.withdraw();
-    if (before.kind === "pausing") before.timer.cancel();
-    this.#attempts.cancel(cancel);
+    this.#pause.cancel();
+    this.#tries.attempts.cancel(cancel);
     this.#close();
   }
 
   /** Once the answer is over and every attempt has ended: release and record. */
   #close(): void {
-    if (this.#state.kind !== "done" || this.#attempts.open > 0 || this.#closed) return;
+    if (this.#state.kind !== "done" || this.#tries.attempts.open > 0 || this.#closed) return;
     this.#closed = true;
     this.#deps.policy.report(requestDoneReport(this.#intake.decide.decisionId));
     this.#onClosed(this);
     this.#deps.recorder.finished({
       intake: this.#intake,
       decision: this.#decision,
-      attempts: this.#attempts.all,
+      attempts: this.#tries.attempts.all,
       winner: this.#winner,
-      redecisions: this.#progress.redecisions,
+      redecisions: this.#tries.progress.redecisions,
       status: this.#state.status,
       error: this.#state.error,
       ...this.#marks,
       endMs: this.#now(),
-      costNanoUsd: this.#attempts.costNanoUsd,
+      costNanoUsd: this.#tries.attempts.costNanoUsd,
     });
   }
 
   #facts(attempt: Attempt | undefined, warnings: readonly string[]): ReplyFacts {
     const routedMs = this.#marks.firstDispatchMs || this.#now();
-    return factsOf(this.#intake, this.#decision, this.#marks.decideEndMs > 0, this.#attempts, attempt, routedMs, warnings);
+    return factsOf(this.#intake, this.#decision, this.#marks.decideEndMs > 0, this.#tries.attempts, attempt, routedMs, warnings);
   }
 
   get #latest(): Attempt | undefined {
-    return this.#winner ?? this.#attempts.latest;
+    return this.#winner ?? this.#tries.attempts.latest;
   }
 
   #now(): number {

@@ -1,4 +1,3 @@
-import type { Timer } from "#libs/clock/index.ts";
 import type { SignalboxError } from "#libs/errors/index.ts";
 import type { Attempt } from "./attempt.ts";
 
@@ -8,7 +7,7 @@ export type ExchangeState =
   /** Attempts run (or wait for their intent); nothing of theirs has left for the client. */
   | { readonly kind: "trying" }
   /** Waits before the same backends are asked again. */
-  | { readonly kind: "pausing"; readonly timer: Timer }
+  | { readonly kind: "pausing" }
   /** Content of this attempt went to the client: another backend can only continue it. */
   | { readonly kind: "answering"; readonly attempt: Attempt }
   | { readonly kind: "done"; readonly status: number; readonly error: SignalboxError | undefined };

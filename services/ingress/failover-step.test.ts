@@ -19,10 +19,19 @@ const STATE: FailoverState = {
   spent: false,
   contextOf: (backend) => (backend === "beta" ? 200_000 : 8_000),
   chance: 0.5,
+  rateWaitMs: 3_000,
 };
 
 function failure(reason: Reason, parts: Partial<Failure> = {}): Failure {
-  return { error: new SignalboxError(reason, "x"), backend: "alpha", provider: "openai", busy: false, contextLength: false, ...parts };
+  return {
+    error: new SignalboxError(reason, "x"),
+    backend: "alpha",
+    provider: "openai",
+    busy: false,
+    contextLength: false,
+    trial: false,
+    ...parts,
+  };
 }
 
 test("only the reasons of the table move on to another backend", () => {
@@ -57,6 +66,31 @@ test("with nobody left the engine is asked again, then the same backend after a 
   assert.equal(nextStep(failure("UPSTREAM_UNAUTHORIZED"), { ...bare, spent: true }).kind, "give_up");
   assert.equal(nextStep(failure("UPSTREAM_UNAVAILABLE"), { ...bare, spent: true, remainingMs: 60 }).kind, "give_up");
   assert.equal(nextStep(failure("UPSTREAM_UNAVAILABLE"), { ...bare, attempts: 3 }).kind, "give_up");
+});
+
+test("a rate limit is waited for where it says for how long, and class and deadline allow that", () => {
+  const bare = { ...STATE, remaining: [], spent: true };
+  const limited = (retryAfterMs: number): Failure => ({
+    ...failure("UPSTREAM_RATE_LIMITED"),
+    error: new SignalboxError("UPSTREAM_RATE_LIMITED", "x", { retryAfterMs }),
+  });
+  const step = nextStep(limited(2_000), bare);
+  assert.deepEqual(step.kind === "wait" && [step.afterMs, step.cost], [2_050, 1]);
+  assert.equal(nextStep(limited(3_001), bare).kind, "give_up");
+  assert.equal(nextStep(limited(2_000), { ...bare, remainingMs: 2_060 }).kind, "give_up");
+  assert.equal(nextStep(limited(2_000), { ...bare, attempts: 3 }).kind, "give_up");
+});
+
+test("a request that was the trial of the last backend ends with 503, a rate limit stays one", () => {
+  const bare = { ...STATE, attempts: 3 };
+  const end = (reason: Reason): string | false => {
+    const step = nextStep(failure(reason, { trial: true }), bare);
+    return step.kind === "give_up" && step.error.reason;
+  };
+  assert.equal(end("UPSTREAM_UNAVAILABLE"), "NO_BACKEND");
+  assert.equal(end("UPSTREAM_PROTOCOL"), "NO_BACKEND");
+  assert.equal(end("UPSTREAM_RATE_LIMITED"), "UPSTREAM_RATE_LIMITED");
+  assert.equal(end("UPSTREAM_REJECTED"), "UPSTREAM_REJECTED");
 });
 
 test("BUSY costs nothing and is bounded by its own number", () => {

@@ -119,7 +119,7 @@ test("when every backend failed the answer is 502 without a retry and without th
 test("when the last backend standing is rate limited the answer is 429 with its wait", async () => {
   ingress.adapters.fails("alpha", "UPSTREAM_UNAVAILABLE");
   ingress.adapters.fails("beta", "UPSTREAM_RATE_LIMITED", { retryAfterMs: 7_000 });
-  const response = await postChat(ingress, chatBody());
+  const response = await postChat(ingress, chatBody(), { headers: { "x-signalbox-deadline-ms": "5000" } });
   assert.equal(response.status, 429);
   assert.equal(response.headers.get("retry-after"), "7");
   assert.equal(response.headers.get("x-should-retry"), "true");

@@ -23,6 +23,8 @@ export interface FailoverState {
   readonly contextOf: (backend: string) => number;
   /** Uniform in [0, 1), for the back-off's jitter. */
   readonly chance: number;
+  /** Longest this request may wait for a rate limit to lift, ms. */
+  readonly rateWaitMs: number;
 }
 
 /** What to do next. `cost` is what the retry budget must give for it. */
@@ -30,7 +32,9 @@ export type NextStep =
   | { readonly kind: "give_up"; readonly error: SignalboxError }
   | { readonly kind: "try"; readonly candidate: Candidate; readonly cost: number }
   | { readonly kind: "redecide"; readonly cost: number }
-  | { readonly kind: "again"; readonly afterMs: number; readonly cost: number };
+  | { readonly kind: "again"; readonly afterMs: number; readonly cost: number }
+  /** As `again`, for a rate limit to lift; `error` where there is no place to wait. */
+  | { readonly kind: "wait"; readonly afterMs: number; readonly cost: number; readonly error: SignalboxError };
 
 /** Failures after which the same backend may be asked once more when there is no other (routing, 1.5). */
 const REPEATABLE: readonly Reason[] = ["UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT"];
@@ -45,16 +49,38 @@ export function nextStep(failure: Failure, state: FailoverState): NextStep {
   if (failure.contextLength) return toLargerContext(failure, state);
   // A backend that leads back to us is no use to anybody, but another one may be.
   const mayMove = error.row.failover || error.reason === "LOOP";
-  if (!mayMove || state.attempts >= state.attemptsMax) return { kind: "give_up", error };
+  if (!mayMove || state.attempts >= state.attemptsMax) return { kind: "give_up", error: lastWord(failure) };
   const cost = costOfRetry(failure, state);
   const candidate = state.remaining[0];
   if (candidate !== undefined) return { kind: "try", candidate, cost };
   if (!state.spent && state.redecisions < REDECIDE_MAX) return { kind: "redecide", cost };
-  if (!REPEATABLE.includes(error.reason)) return { kind: "give_up", error };
+  const waitMs = rateWait(error, state);
+  if (waitMs !== undefined) return { kind: "wait", afterMs: waitMs, cost: RETRY_COST, error };
+  if (!REPEATABLE.includes(error.reason)) return { kind: "give_up", error: lastWord(failure) };
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.max(0, state.attempts - 1));
   const afterMs = Math.ceil(ceiling * state.chance);
   if (afterMs + ATTEMPT_WORTH_MS > state.remainingMs) return { kind: "give_up", error };
   return { kind: "again", afterMs, cost: RETRY_COST };
+}
+
+/**
+ * How long to wait for a provider's rate limit to lift, ms: as long as it says, where class and deadline allow that much (routing, 1.5).
+ * Undefined = the error is no rate limit, says no time, or one that is too far away.
+ */
+export function rateWait(
+  error: SignalboxError,
+  { remainingMs, rateWaitMs, chance }: Pick<FailoverState, "remainingMs" | "rateWaitMs" | "chance">,
+): number | undefined {
+  if (error.reason !== "UPSTREAM_RATE_LIMITED" || error.retryAfterMs === undefined || error.retryAfterMs <= 0) return undefined;
+  const afterMs = Math.ceil(error.retryAfterMs + BACKOFF_BASE_MS * chance);
+  return error.retryAfterMs <= rateWaitMs && afterMs + ATTEMPT_WORTH_MS <= remainingMs ? afterMs : undefined;
+}
+
+/** A request that was the trial of the last backend found nobody available: that is what its caller hears (decision 15). */
+function lastWord({ error, trial, backend }: Failure): SignalboxError {
+  if (!trial || !error.row.failover || error.reason === "UPSTREAM_RATE_LIMITED") return error;
+  const text = `No backend is available: the breaker of '${backend}' was open, and this request, its trial, failed too.`;
+  return new SignalboxError("NO_BACKEND", text, { cause: error });
 }
 
 /** BUSY is no failure: the next candidate, or another decision, for nothing. */

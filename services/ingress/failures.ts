@@ -11,13 +11,18 @@ export interface Failure {
   readonly busy: boolean;
   /** A larger context could help. */
   readonly contextLength: boolean;
+  /** The attempt was the trial of an open breaker. */
+  readonly trial: boolean;
 }
+
+/** How a decision calls a candidate whose breaker is open (policy-engine). */
+const TRIAL_STANDING = "trial";
 
 /** What a caller may hear when upstreams fail: never the upstream's own text, but for rejections that are the caller's to fix. */
 export function failureOf(end: AttemptEnd, candidate: Candidate): Failure {
   const stated = end.error;
   const reason = reasonOf(end);
-  const common = { backend: candidate.backend, provider: candidate.provider };
+  const common = { backend: candidate.backend, provider: candidate.provider, trial: candidate.standing === TRIAL_STANDING };
   if (stated && CALLERS_MISTAKES.includes(reason)) {
     const status = stated.httpStatus >= 400 && stated.httpStatus < 500 ? stated.httpStatus : 400;
     const error = new SignalboxError(reason, stated.message || "The provider refused the request.", {
@@ -71,14 +76,15 @@ export function denialOf(deny: Deny): SignalboxError {
 export function unserved(candidate: Candidate | undefined): Failure {
   const backend = candidate?.backend ?? "";
   const error = new SignalboxError("NO_BACKEND", `No adapter serves the backend '${backend}' at the moment.`);
-  return { error, backend, provider: candidate?.provider ?? "", busy: true, contextLength: false };
+  return { error, backend, provider: candidate?.provider ?? "", busy: true, contextLength: false, trial: false };
 }
 
 /** An attempt the ingress gave up by itself. */
 export function givenUp(reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL", candidate: Candidate): Failure {
-  const { backend, provider } = candidate;
+  const { backend, provider, standing } = candidate;
   const text = reason === "UPSTREAM_TIMEOUT" ? "did not answer in time" : "sent an answer that is too large";
-  return { error: new SignalboxError(reason, `The backend '${backend}' ${text}.`), backend, provider, busy: false, contextLength: false };
+  const error = new SignalboxError(reason, `The backend '${backend}' ${text}.`);
+  return { error, backend, provider, busy: false, contextLength: false, trial: standing === TRIAL_STANDING };
 }
 
 /** A backend that will not continue an answer, for whatever reason, is only one candidate less. */

@@ -60,7 +60,12 @@ export function allow(candidates: readonly Candidate[], parts: Init<Decision> = 
 
 /** A decision that denies. */
 export function deny(reason: string, detail: string, parts: { retryAfterMs?: number; param?: string; code?: string } = {}): Decision {
-  return create(DecisionSchema, { model: "chat", result: { case: "deny", value: create(DenySchema, { reason, detail, ...parts }) } });
+  const requestClass = RequestClass.STANDARD;
+  return create(DecisionSchema, {
+    model: "chat",
+    requestClass,
+    result: { case: "deny", value: create(DenySchema, { reason, detail, ...parts }) },
+  });
 }
 
 /** A policy engine that answers as it is told. */

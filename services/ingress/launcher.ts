@@ -2,15 +2,42 @@ import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import type { Deadline } from "#libs/resilience/index.ts";
 import { attemptOpen, firstTokenTimeoutMs } from "./attempt-open.ts";
 import { Attempt, type AttemptOwner, type AttemptPlan } from "./attempt.ts";
+import type { Attempts } from "./attempts.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import { endedReport, startedReport } from "./reports.ts";
 
-/** Makes the next attempt of a request and writes its intent. */
-export function createAttempt(
-  deps: DispatchDeps,
-  owner: AttemptOwner,
-  next: Pick<AttemptPlan, "intake" | "decision" | "candidate" | "number" | "hedge" | "resume">,
-): Attempt {
+/** Whose attempts these are, as far as sending them goes. */
+export interface LaunchOwner extends AttemptOwner {
+  /** Whether the request is over. */
+  readonly over: boolean;
+  /** The attempt goes now; answers with the request's deadline. */
+  sending(nowMs: number): Deadline;
+  /** It was not sent: the request is over, or its intent could not be written. */
+  unsent(error: Error | undefined): void;
+  /** What it answers may leave, or may not. */
+  released(attempt: Attempt, error: Error | undefined): void;
+}
+
+/** What is new about an attempt. */
+type NextAttempt = Pick<AttemptPlan, "intake" | "decision" | "candidate" | "number" | "hedge" | "resume">;
+
+/** Makes the next attempt of a request and sends it when its intent is in the books. */
+export function launchAttempt(deps: DispatchDeps, owner: LaunchOwner, attempts: Attempts, next: NextAttempt): void {
+  const attempt = createAttempt(deps, owner, next);
+  attempts.add(attempt);
+  deps.outbox.beforeDispatch((error) => {
+    const nowMs = deps.clock.monotonicMs();
+    if (error === undefined && !owner.over) return sendAttempt(deps, attempt, owner.sending(nowMs), nowMs);
+    attempts.open--;
+    attempt.abandoned = true;
+    attempt.endedMs = nowMs;
+    deps.money.void(attempt, error === undefined ? "CANCELED" : "INTERNAL");
+    owner.unsent(error);
+  });
+  deps.outbox.beforeAnswer((error) => owner.released(attempt, error));
+}
+
+function createAttempt(deps: DispatchDeps, owner: AttemptOwner, next: NextAttempt): Attempt {
   const attempt = new Attempt(
     {
       ...next,
@@ -27,7 +54,7 @@ export function createAttempt(
 }
 
 /** Hands the attempt to an adapter and tells the engine. */
-export function sendAttempt(deps: DispatchDeps, attempt: Attempt, deadline: Deadline, nowMs: number): void {
+function sendAttempt(deps: DispatchDeps, attempt: Attempt, deadline: Deadline, nowMs: number): void {
   const { intake } = attempt;
   attempt.gpuStart = deps.gpuShare.start(attempt.backend, nowMs);
   const traceparent = deps.tracing.traceparent(intake.trace, attempt.spanId);

@@ -22,6 +22,7 @@ import { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import { Pipeline } from "./pipeline.ts";
 import { Prices } from "./prices.ts";
+import { RateWaits } from "./rate-waits.ts";
 import { RequestRecorder } from "./recorder.ts";
 import { RequestLog } from "./request-log.ts";
 import { RequestMetrics } from "./request-metrics.ts";
@@ -76,6 +77,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const admission = new Admission({ config, clock, holder, prices, catalog: () => pipeline.catalog });
   const outbox = new MeteredOutbox(deps.outbox, admission.allowances);
   const recorder = new RequestRecorder(metrics, log, tracing, config, factors);
+  const rateWaits = new RateWaits(config);
   const dispatcher = new Dispatcher({
     config,
     clock,
@@ -88,6 +90,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     money: new Money(config, prices, outbox),
     gpuShare: new GpuShare(),
     budgets: new RetryBudgets(config, clock),
+    rateWaits,
     recorder: {
       began: () => recorder.began(),
       finished: (summary) => {
@@ -120,7 +123,11 @@ export function createIngress(deps: IngressDeps): IngressHost {
   );
   api.attach(server);
   const bodies = deps.metrics.gauge(METRIC.bodyBytes, "Bytes of request bodies held.").with();
-  deps.metrics.onScrape(() => bodies.set(memory.bytes));
+  const waiting = deps.metrics.gauge(METRIC.rateWaits, "Requests that wait for a provider's rate limit to lift.").with();
+  deps.metrics.onScrape(() => {
+    bodies.set(memory.bytes);
+    waiting.set(rateWaits.size);
+  });
   return {
     module: moduleOf({ deps, keys, prices, holder, dispatcher, server, life }),
     address: () => server.address(),

@@ -1,9 +1,12 @@
 import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { SignalboxError } from "#libs/errors/index.ts";
 import type { Deadline } from "#libs/resilience/index.ts";
 import type { Candidates } from "./candidates.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
-import { type NextStep, nextStep } from "./failover.ts";
+import { type NextStep, nextStep, rateWait } from "./failover.ts";
 import type { Failure } from "./failures.ts";
+
+type ProgressDeps = Pick<DispatchDeps, "config" | "random" | "rateWaits">;
 
 /** How far a request has got in its search for a backend. */
 export class Progress {
@@ -14,10 +17,13 @@ export class Progress {
   /** Whether the engine was asked again and had nobody else. */
   spent = false;
   readonly redecisions: { atMs: number; exclude: readonly string[] }[] = [];
-  readonly #deps: Pick<DispatchDeps, "config" | "random">;
+  readonly #deps: ProgressDeps;
+  readonly #startedMs: number;
 
-  constructor(deps: Pick<DispatchDeps, "config" | "random">) {
+  /** `startedMs`: when the request arrived, monotonic. */
+  constructor(deps: ProgressDeps, startedMs: number) {
     this.#deps = deps;
+    this.#startedMs = startedMs;
   }
 
   /** Most attempts the decision allows. */
@@ -38,6 +44,21 @@ export class Progress {
       spent: this.spent,
       contextOf: (backend) => config.current.backends.get(backend)?.contextTokens ?? 0,
       chance: random.next(),
+      rateWaitMs: this.#rateWaitMs(decision, nowMs),
     });
+  }
+
+  /** How long a refused request waits before it asks once more, ms; undefined = it does not. */
+  waitAfter(error: SignalboxError, decision: Decision, deadline: Deadline, nowMs: number): number | undefined {
+    return rateWait(error, {
+      remainingMs: deadline.remainingMs(nowMs),
+      rateWaitMs: this.#rateWaitMs(decision, nowMs),
+      chance: this.#deps.random.next(),
+    });
+  }
+
+  #rateWaitMs(decision: Decision | undefined, nowMs: number): number {
+    if (decision === undefined) return 0;
+    return this.#deps.rateWaits.longestMs(decision.requestClass, decision.ttftTargetMs, nowMs - this.#startedMs);
   }
 }

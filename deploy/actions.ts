@@ -9,6 +9,7 @@ import { createSimulator, devBackends, devProfiles, serveSimulator } from "#simu
 import { bannerText } from "./banner.ts";
 import { devConfig } from "./dev-config.ts";
 import { runChecks } from "./checks.ts";
+import { releaseStartMemory } from "./memory.ts";
 import { startProcess, type ProcessOptions, type RunningProcess } from "./process.ts";
 import { fixedConfig, openConfigFile } from "./reload.ts";
 import { parseRole, ROLES, type RoleChoice } from "./roles.ts";
@@ -98,7 +99,9 @@ async function simServe(options: SimServeOptions): Promise<number> {
 
 async function start(options: ProcessOptions): Promise<RunningProcess | number> {
   try {
-    return await startProcess(options);
+    const running = await startProcess(options);
+    releaseStartMemory();
+    return running;
   } catch (failure) {
     if (!(failure instanceof SignalboxError)) throw failure;
     return refuse(failure.message);

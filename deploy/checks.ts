@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { CheckOptions, CheckResult } from "#cli/index.ts";
 import { systemClock, systemRandom } from "#libs/clock/index.ts";
-import { createNatsBus } from "#libs/bus/index.ts";
+import { openNatsBus } from "#libs/bus/index.ts";
 import { formatProblem, isLoopback, loadConfigFile, type Config, type Secret } from "#libs/config/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { buildPriceBook } from "#services/cost-ledger/index.ts";
@@ -92,7 +92,7 @@ async function natsCheck(config: Config): Promise<CheckResult[]> {
   const { url, creds } = config.mesh.nats;
   const secret = revealed("nats", url);
   if (secret.state === "fail") return [secret];
-  const bus = createNatsBus({
+  const bus = await openNatsBus({
     url: url.reveal(),
     ...(creds ? { creds: creds.reveal() } : {}),
     clock: systemClock,

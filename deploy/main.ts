@@ -1,8 +1,4 @@
-import { enableCompileCache } from "node:module";
 import type { CliActions } from "#cli/index.ts";
-
-// The sources run as they are: what V8 makes of them is kept beside the dependencies, which halves the time to start.
-enableCompileCache(new URL("../node_modules/.cache/signalbox", import.meta.url).pathname);
 
 /** What the command line starts, loaded when it is asked for: `signalbox costs` needs none of the services. */
 const load = (): Promise<{ readonly actions: CliActions }> => import("./actions.ts");

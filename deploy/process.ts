@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Registry } from "prom-client";
-import { createMemoryBus, createNatsBus, type EventBus } from "#libs/bus/index.ts";
+import { createMemoryBus, openNatsBus, type EventBus, type NatsBusDeps } from "#libs/bus/index.ts";
 import { createUuidV7, systemClock, systemRandom } from "#libs/clock/index.ts";
 import { redact, type Config } from "#libs/config/index.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
@@ -143,7 +143,7 @@ async function createContext(options: ProcessOptions, names: readonly string[], 
     serviceName: `signalbox${embedded ? "" : `-${names[0]!.split(":")[0]}`}`,
     env: options.env,
   });
-  const bus = createBus(source.current, embedded, { clock, random, logger, metrics, name: service });
+  const bus = await createBus(source.current, embedded, { clock, random, logger, metrics, name: service });
   return {
     config: source,
     clock,
@@ -158,10 +158,10 @@ async function createContext(options: ProcessOptions, names: readonly string[], 
   };
 }
 
-function createBus(config: Config, embedded: boolean, base: Omit<Parameters<typeof createNatsBus>[0], "url">): EventBus {
+async function createBus(config: Config, embedded: boolean, base: Omit<NatsBusDeps, "url">): Promise<EventBus> {
   if (embedded || !config.mesh.nats) return createMemoryBus(base);
   const { url, creds } = config.mesh.nats;
-  return createNatsBus({ ...base, url: url.reveal(), ...(creds ? { creds: creds.reveal() } : {}) });
+  return openNatsBus({ ...base, url: url.reveal(), ...(creds ? { creds: creds.reveal() } : {}) });
 }
 
 interface AdminParts {

@@ -85,6 +85,7 @@ function startChild({ name, role, ports }: MeshProcess, configFile: string, opti
   const dataDir = join(options.dir, name);
   mkdirSync(dataDir, { recursive: true });
   const main = new URL("../main.ts", import.meta.url).pathname;
+  const compileCache = new URL("../../node_modules/.cache/signalbox", import.meta.url).pathname;
   const args = ["serve", "--role", role, "--config", configFile, "--data-dir", dataDir];
   args.push(
     "--port",
@@ -101,7 +102,7 @@ function startChild({ name, role, ports }: MeshProcess, configFile: string, opti
     name,
     command: command!,
     args: rest,
-    env: { NO_COLOR: "1", ...options.env, NATS_URL: options.natsUrl, DATABASE_URL: options.databaseUrl },
+    env: { NO_COLOR: "1", NODE_COMPILE_CACHE: compileCache, ...options.env, NATS_URL: options.natsUrl, DATABASE_URL: options.databaseUrl },
     ...(options.inheritOutput ? {} : { logFile: join(options.dir, `${name}.log`) }),
   });
 }

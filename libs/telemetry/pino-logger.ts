@@ -1,11 +1,12 @@
 import pino from "pino";
 import type { LogFields, Logger } from "./logger.ts";
 
-/** Paths that must never reach a log line, even by mistake: the second fence behind `Secret`. */
-const REDACTED_PATHS = [
-  "authorization", "headers.authorization", 'headers["x-api-key"]', 'headers["api-key"]', "key", "*.key", "apiKey", "*.apiKey",
-  "messages", "*.messages", "prompt", "*.prompt", "completion", "*.completion",
-]; // prettier-ignore
+/** Fields that must never reach a log line, even by mistake, at the top or one level down: the second fence behind `Secret`. */
+const NEVER_LOGGED: ReadonlySet<string> = new Set([
+  "authorization", "x-api-key", "api-key", "key", "apiKey", "messages", "prompt", "completion",
+]); // prettier-ignore
+
+const CENSOR = "[redacted]";
 
 /** Log lines as JSON on standard error, in blocks of up to 4 KiB, written at least every 250 ms and at exit. */
 export interface ProcessLogger extends Logger {
@@ -57,8 +58,8 @@ export function createLogger(level: string, service: string, fd = 2): ProcessLog
       level,
       base: { service },
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: REDACTED_PATHS, censor: "[redacted]" },
+      // A line that needs no censoring, every line we know of, is looked through and not copied.
+      formatters: { level: (label) => ({ level: label }), log: (fields) => censored(fields, 1) },
       serializers: { error: pino.stdSerializers.err },
     },
     destination,
@@ -72,4 +73,20 @@ export function createLogger(level: string, service: string, fd = 2): ProcessLog
       }
     },
   });
+}
+
+function censored(fields: Record<string, unknown>, levels: number): Record<string, unknown> {
+  let copy: Record<string, unknown> | undefined;
+  for (const name of Object.keys(fields)) {
+    const value = fields[name];
+    let kept = value;
+    if (NEVER_LOGGED.has(name)) kept = value === undefined ? undefined : CENSOR;
+    else if (levels > 0 && isPlain(value)) kept = censored(value, levels - 1);
+    if (kept !== value) (copy ??= { ...fields })[name] = kept;
+  }
+  return copy ?? fields;
+}
+
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Error);
 }

@@ -1,4 +1,5 @@
 import { shown, type ConfigPath, type Report } from "./problems.ts";
+import { changeProblem } from "./request-change.ts";
 import { secretText } from "./references.ts";
 import { isTimeZone, parseWindow } from "./schedule-windows.ts";
 import { listAt, mapAt, textAt, type Tree } from "./tree.ts";
@@ -9,6 +10,7 @@ export function checkValues(root: Tree, report: Report): void {
   checkSchedules(root, report);
   checkWeights(root, report);
   checkGuards(root, report);
+  checkRequests(root, report);
   checkExposure(root, report);
   checkStores(root, report);
 }
@@ -62,6 +64,17 @@ function checkGuards(root: Tree, report: Report): void {
         report([...path, guard], `${shown(raw)} allows no loss, write how much it may fall, such as -2%`);
       if (guard !== "quality" && parsed.value < 0)
         report([...path, guard], `${shown(raw)} asks for a gain, write how much it may rise, such as +10%`);
+    }
+  }
+}
+
+/** What arms change in requests. */
+function checkRequests(root: Tree, report: Report): void {
+  for (const name of Object.keys(mapAt(root, "experiments"))) {
+    for (const arm of Object.keys(mapAt(root, "experiments", name, "arms"))) {
+      const path = ["experiments", name, "arms", arm, "request"];
+      const problem = changeProblem(mapAt(root, ...path));
+      if (problem !== undefined) report(path, problem, "key");
     }
   }
 }

@@ -155,6 +155,18 @@ const MISTAKES: readonly Mistake[] = [
     /add up to 99%/,
   ],
   [
+    "an arm that changes what is the caller's",
+    `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 90%, b: { weight: 10%, ^request: { messages: [] } } } } }\n`,
+    "experiments.e.arms.b.request",
+    /cannot change "messages"/,
+  ],
+  [
+    "an arm's output limit of nothing",
+    `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 90%, b: { weight: 10%, ^request: { max_tokens: 0 } } } } }\n`,
+    "experiments.e.arms.b.request",
+    /must be a whole number above 0/,
+  ],
+  [
     "a guard the wrong way",
     `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 100% }, guards: { ttft: ^-10% } } }\n`,
     "experiments.e.guards.ttft",

@@ -35,4 +35,5 @@ export {
   storedObservations,
 } from "./observations.ts";
 export { plannedArm, type PlanMove, planMove, type StepStart, stepStart } from "./plan.ts";
+export { type ChangeEffect, changeEffect, NO_EFFECT } from "./request-change.ts";
 export { blockDigest, decodeExperiment, encodeExperiment, experimentsInForce } from "./stored.ts";

@@ -1,2 +1,2 @@
-export { FIELD_STRIDE, scanTopLevel } from "./scan.ts";
+export { FIELD_STRIDE, scanElements, scanTopLevel } from "./scan.ts";
 export { type Fields, fieldValue, findField, spliceTopLevel } from "./splice.ts";

@@ -50,6 +50,28 @@ export function scanTopLevel(bytes: Uint8Array): Uint32Array | undefined {
   }
 }
 
+/**
+ * Extents of the elements of a JSON array at [`from`, `to`), two byte offsets each: start, end. Undefined when there is no array, or
+ * one of numbers or literals. Like {@link scanTopLevel} it finds structure and does not validate.
+ */
+export function scanElements(bytes: Uint8Array, from: number, to: number): number[] | undefined {
+  if (bytes[from] !== OPEN_BRACKET) return undefined;
+  const found: number[] = [];
+  let at = skipSpace(bytes, from + 1);
+  if (bytes[at] === CLOSE_BRACKET) return found;
+  for (;;) {
+    const first = bytes[at];
+    if (first !== QUOTE && first !== OPEN_BRACE && first !== OPEN_BRACKET) return undefined;
+    const end = skipValue(bytes, at);
+    if (end < 0 || end > to) return undefined;
+    found.push(at, end);
+    at = skipSpace(bytes, end);
+    if (bytes[at] === CLOSE_BRACKET) return found;
+    if (bytes[at] !== COMMA) return undefined;
+    at = skipSpace(bytes, at + 1);
+  }
+}
+
 function skipSpace(bytes: Uint8Array, from: number): number {
   let at = from;
   while (at < bytes.length) {

@@ -45,7 +45,7 @@ const anyRecord = fc
         empty: fc.boolean(),
         refused: fc.boolean(),
         schema: fc.constantFrom(SchemaCheck.UNSPECIFIED, SchemaCheck.VALID, SchemaCheck.INVALID),
-        textLength: uint32,
+        textBytes: uint32,
         toolCalls: uint32,
         toolAgreement: fc.constantFrom(ToolAgreement.UNSPECIFIED, ToolAgreement.AGREES, ToolAgreement.DIFFERS),
       }),

@@ -210,7 +210,7 @@ function reviewField(review: AnswerReview): void {
   uint(1, review.empty ? 1 : 0);
   uint(2, review.refused ? 1 : 0);
   uint(3, review.schema);
-  uint(4, review.textLength);
+  uint(4, review.textBytes);
   uint(5, review.toolCalls);
   uint(6, review.toolAgreement);
   closeMessage(start);

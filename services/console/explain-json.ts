@@ -28,6 +28,9 @@ export function explainJson(record: DecisionRecord): Record<string, unknown> {
     ...(decision?.experiment
       ? { experiment: decision.experiment, arm: decision.arm, experiment_revision: String(decision.experimentRevision) }
       : {}),
+    ...(decision && decision.requestChange.length > 0
+      ? { request_change: JSON.parse(Buffer.from(decision.requestChange).toString()) as unknown }
+      : {}),
     ...(deny ? { denied: { reason: deny.reason, detail: deny.detail, retry_after_ms: deny.retryAfterMs } } : {}),
     candidates: [...allowed, ...(decision?.excluded ?? [])].map(candidateJson),
   };

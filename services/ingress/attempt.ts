@@ -3,6 +3,7 @@ import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts"
 import type { Clock } from "#libs/clock/index.ts";
 import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason, type PolicyPeer } from "#libs/peers/index.ts";
 import type { SignalboxError } from "#libs/errors/index.ts";
+import { Collected } from "./experiments/collected.ts";
 import { internalError } from "./failures.ts";
 import type { Intake } from "./intake.ts";
 import { ATTEMPT_GRACE_MS, GAP_SAMPLE_MS } from "./limits.ts";
@@ -78,6 +79,8 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   #sampledMs = 0;
   #sampledEvents = 0;
   #cancelled: CancelReason | undefined;
+  /** What came, for the comparison of arms; undefined outside of experiments. */
+  readonly collected: Collected | undefined;
   readonly #clock: Clock;
   readonly #policy: Pick<PolicyPeer, "report">;
   readonly #owner: AttemptOwner;
@@ -94,6 +97,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     this.resume = plan.resume;
     this.startedMs = clock.monotonicMs();
     this.startedAtMs = clock.now();
+    this.collected = plan.decision.experiment === "" ? undefined : new Collected(plan.intake.body);
     this.#clock = clock;
     this.#policy = policy;
     this.#owner = owner;
@@ -109,6 +113,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     if (length > 0) {
       this.#held.push(data.data);
       this.heldBytes += length;
+      this.collected?.add(data.data);
     }
     try {
       if (data.content) this.#measure(data.contentEvents);

@@ -8,6 +8,7 @@ import type { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import type { RateWaits } from "./rate-waits.ts";
 import type { Recorder } from "./summary.ts";
+import type { Witness } from "./decisions.ts";
 
 /** Retry budgets held at once: one per model of the configuration; beyond it models share the last one. */
 const BUDGETS_MAX = 1_000;
@@ -51,6 +52,8 @@ export interface DispatchDeps {
   readonly budgets: RetryBudgets;
   readonly rateWaits: RateWaits;
   readonly recorder: Recorder;
+  /** Absent where nobody compares. */
+  readonly witness?: Witness;
   /** Draws attempt and decision ids (UUIDv7). */
   readonly nextId: () => string;
 }

@@ -6,6 +6,7 @@ import { Deadline } from "#libs/resilience/index.ts";
 import { Answer } from "./answer.ts";
 import type { Attempt } from "./attempt.ts";
 import { Decider, type DeciderOwner } from "./decider.ts";
+import { Decisions } from "./decisions.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import type { ExchangeState } from "./exchange-state.ts";
 import { denialOf, type Failure, failureOf, givenUp, interruption, ledgerUnavailable, lostCandidate } from "./failures.ts";
@@ -20,7 +21,6 @@ import { requestDoneReport } from "./reports.ts";
 import { RESUME_NEEDS, type ResumePlan, Resumption, usageEventOf } from "./resume.ts";
 import { Tries, type TriesOwner } from "./tries.ts";
 
-const EMPTY = new Uint8Array(0);
 const CLIENT_GONE = 499;
 
 /**
@@ -34,7 +34,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
   readonly #onClosed: (exchange: Exchange) => void;
   readonly #decider: Decider;
   #state: ExchangeState = { kind: "deciding" };
-  #decision: Decision | undefined;
+  readonly #decisions: Decisions;
   #deadline: Deadline;
   readonly #tries: Tries;
   #winner: Attempt | undefined;
@@ -48,6 +48,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
   constructor(deps: DispatchDeps, intake: Intake, reply: Reply, onClosed: (exchange: Exchange) => void) {
     this.#deps = deps;
     this.#intake = intake;
+    this.#decisions = new Decisions(intake, deps.witness);
     this.#answer = new Answer(reply, intake.startedMs);
     this.#onClosed = onClosed;
     this.#deadline = Deadline.after(intake.startedMs, intake.decide.deadlineMs);
@@ -82,10 +83,8 @@ export class Exchange implements TriesOwner, DeciderOwner {
   /** Looks at every time limit; called by the wheel. */
   tick(nowMs: number): void {
     if (this.#state.kind === "done") return;
-    if (this.#deadline.isOver(nowMs)) {
-      this.fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
-      return;
-    }
+    if (this.#deadline.isOver(nowMs))
+      return this.fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
     if (this.#answer.isStalled(nowMs)) {
       this.#answer.drop();
       return this.cancel();
@@ -110,12 +109,8 @@ export class Exchange implements TriesOwner, DeciderOwner {
     settleAttempt(this.#deps, attempt, end);
     if (this.#state.kind === "done") return this.#close();
     if (attempt.abandoned) return;
-    if (end.outcome === Outcome.OK) {
-      if (this.#winner === undefined) this.#choose(attempt);
-      if (this.#winner === attempt) this.#flush();
-      return;
-    }
-    if (this.#state.kind === "answering") {
+    if (end.outcome === Outcome.OK && this.#winner === undefined) this.#choose(attempt);
+    if (end.outcome === Outcome.OK || this.#state.kind === "answering") {
       if (this.#winner === attempt) this.#flush();
       return;
     }
@@ -144,7 +139,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
 
   answered(decision: Decision): void {
     const nowMs = this.#now();
-    const isFirst = this.#decision === undefined;
+    const isFirst = this.#decisions.first === undefined;
     if (isFirst) {
       this.#marks.decideEndMs = nowMs;
       this.#deadline = this.#deadline.earlier(Deadline.after(nowMs, decision.deadlineMs));
@@ -152,7 +147,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     const { result } = decision;
     const candidates = result.case === "allow" ? this.#able(result.value.candidates) : [];
     if (candidates.length === 0) return this.#denied(decision, nowMs);
-    this.#decision ??= decision;
+    this.#decisions.allowed(decision);
     if (isFirst) {
       this.#deps.budgets.of(decision.model).deposit(nowMs);
       if (decision.midStream === MidStream.RESUME && this.#intake.resumable) this.#resumption = new Resumption();
@@ -173,7 +168,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     const error = result.case === "deny" ? denialOf(result.value) : new SignalboxError("NO_BACKEND", "No backend is available.");
     const afterMs = this.#tries.progress.waitAfter(error, decision, this.#deadline, nowMs);
     if (afterMs !== undefined) return this.#wait(decision, afterMs, error);
-    this.#decision ??= decision;
+    this.#decisions.denied(decision);
     this.fail(error);
   }
 
@@ -184,7 +179,11 @@ export class Exchange implements TriesOwner, DeciderOwner {
   // ---- trying
 
   get decided(): Decision | undefined {
-    return this.#decision;
+    return this.#decisions.first;
+  }
+
+  get current(): Decisions["current"] {
+    return this.#decisions.current;
   }
 
   get plan(): ResumePlan | undefined {
@@ -225,7 +224,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
 
   #step(failure: Failure): void {
     const nowMs = this.#now();
-    const step = this.#tries.progress.next(failure, this.#decision, this.#tries.candidates, this.#deadline, nowMs);
+    const step = this.#tries.progress.next(failure, this.decided, this.#tries.candidates, this.#deadline, nowMs);
     if (step.kind !== "give_up" && step.cost > 0 && !this.withdraw(step.cost, nowMs)) return this.fail(failure.error);
     this.#take(step, nowMs);
   }
@@ -247,7 +246,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
         this.#state = { kind: "pausing" };
         return this.#pause.start(step.afterMs);
       case "wait":
-        return this.#wait(this.#decision!, step.afterMs, step.error);
+        return this.#wait(this.decided!, step.afterMs, step.error);
     }
   }
 
@@ -258,7 +257,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
   }
 
   withdraw(cost: number, nowMs: number): boolean {
-    return this.#deps.budgets.of(this.#decision?.model ?? "").withdraw(cost, nowMs);
+    return this.#deps.budgets.of(this.decided?.model ?? "").withdraw(cost, nowMs);
   }
 
   /** Gives an attempt up before its end arrived; the end will only be settled. */
@@ -293,7 +292,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
   #commit(attempt: Attempt): void {
     this.#state = { kind: "answering", attempt };
     this.#marks.firstByteMs ||= this.#now();
-    if (this.#resumption === undefined) this.#intake.body = EMPTY;
+    if (this.#resumption === undefined) this.#decisions.dropBodies();
     this.#answer.open(this.#facts(attempt, []));
     if (attempt.resume !== undefined) this.#answer.note(this.#resumption!.begin(attempt.candidate.provider));
   }
@@ -337,7 +336,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     const before = this.#state;
     this.#state = { kind: "done", status, error };
     this.#marks.decideEndMs ||= this.#now();
-    this.#intake.body = EMPTY;
+    this.#decisions.dropBodies();
     if (before.kind === "deciding") this.#decider.withdraw();
     this.#pause.cancel();
     this.#tries.attempts.cancel(cancel);
@@ -350,9 +349,9 @@ export class Exchange implements TriesOwner, DeciderOwner {
     this.#closed = true;
     this.#deps.policy.report(requestDoneReport(this.#intake.decide.decisionId));
     this.#onClosed(this);
-    this.#deps.recorder.finished({
+    const summary = {
       intake: this.#intake,
-      decision: this.#decision,
+      decision: this.decided,
       attempts: this.#tries.attempts.all,
       winner: this.#winner,
       redecisions: this.#tries.progress.redecisions,
@@ -361,12 +360,14 @@ export class Exchange implements TriesOwner, DeciderOwner {
       ...this.#marks,
       endMs: this.#now(),
       costNanoUsd: this.#tries.attempts.costNanoUsd,
-    });
+    };
+    this.#deps.recorder.finished(summary);
+    this.#decisions.finished(summary);
   }
 
   #facts(attempt: Attempt | undefined, warnings: readonly string[]): ReplyFacts {
     const routedMs = this.#marks.firstDispatchMs || this.#now();
-    return factsOf(this.#intake, this.#decision, this.#marks.decideEndMs > 0, this.#tries.attempts, attempt, routedMs, warnings);
+    return factsOf(this.#intake, this.decided, this.#marks.decideEndMs > 0, this.#tries.attempts, attempt, routedMs, warnings);
   }
 
   get #latest(): Attempt | undefined {

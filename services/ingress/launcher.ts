@@ -4,6 +4,7 @@ import { attemptOpen, firstTokenTimeoutMs } from "./attempt-open.ts";
 import { Attempt, type AttemptOwner, type AttemptPlan } from "./attempt.ts";
 import type { Attempts } from "./attempts.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
+import { reviewAnswer } from "./experiments/review.ts";
 import { endedReport, startedReport } from "./reports.ts";
 
 /** Whose attempts these are, as far as sending them goes. */
@@ -67,8 +68,9 @@ function sendAttempt(deps: DispatchDeps, attempt: Attempt, deadline: Deadline, n
 export function settleAttempt(deps: DispatchDeps, attempt: Attempt, end: AttemptEnd): void {
   const durationMs = attempt.endedMs - attempt.startedMs;
   const gpuSeconds = deps.gpuShare.end(attempt.backend, attempt.gpuStart, attempt.endedMs);
-  attempt.settlement = deps.money.settle(attempt, end, durationMs, attempt.ttftMs, gpuSeconds);
+  const review = attempt.collected && reviewAnswer(attempt.intake, end, attempt.collected);
+  attempt.settlement = deps.money.settle(attempt, end, { durationMs, ttftMs: attempt.ttftMs, gpuSeconds, review });
   const { decisionId } = attempt.intake.decide;
   const { costNanoUsd } = attempt.settlement;
-  deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs, costNanoUsd, undefined));
+  deps.policy.report(endedReport(decisionId, attempt.attemptId, attempt.backend, end, durationMs, attempt.ttftMs, costNanoUsd, review));
 }

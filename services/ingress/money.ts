@@ -1,6 +1,13 @@
 import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { type Candidate, type DecideRequest, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import {
+  type AnswerReview,
+  type Candidate,
+  type DecideRequest,
+  type Decision,
+  Operation,
+  Outcome,
+} from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { costOf, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
@@ -37,6 +44,16 @@ export interface Settlement {
   readonly estimated: boolean;
   readonly unpriced: boolean;
   readonly purpose: Purpose;
+}
+
+/** What the ingress measured of an ended attempt. */
+export interface Measured {
+  readonly durationMs: number;
+  /** 0 = no content came. */
+  readonly ttftMs: number;
+  readonly gpuSeconds: number;
+  /** Only of answers in experiments. */
+  readonly review: AnswerReview | undefined;
 }
 
 /** UTF-8 bytes per output token where the adapter counted bytes only. */
@@ -160,7 +177,8 @@ export class Money {
   }
 
   /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */
-  settle(identity: AttemptIdentity, end: AttemptEnd, durationMs: number, ttftMs: number, gpuSeconds: number): Settlement {
+  settle(identity: AttemptIdentity, end: AttemptEnd, measured: Measured): Settlement {
+    const { durationMs, ttftMs, gpuSeconds, review } = measured;
     const purpose = purposeOf(end, identity.resume !== undefined);
     if (!wasDispatched(end)) {
       this.void(identity, end.error?.reason ?? "");
@@ -195,6 +213,7 @@ export class Money {
       purpose,
       gpuSeconds: free ? 0 : cost.gpuSeconds,
       upstreamModel: end.upstreamModel || identity.candidate.upstreamModel,
+      ...(review === undefined ? {} : { review }),
     });
     return settlement;
   }

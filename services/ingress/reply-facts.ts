@@ -15,13 +15,14 @@ export function factsOf(
   warnings: readonly string[],
 ): ReplyFacts {
   const queueMs = decision?.queueMs ?? 0;
+  const decided = attempt?.decision ?? decision;
   return {
     requestId: intake.requestId,
     decisionId: isDecided ? intake.decide.decisionId : "",
     backend: attempt?.backend ?? "",
     model: decision?.model ?? "",
     attempts: attempts.all.length,
-    experiment: decision?.experiment ? `${decision.experiment}=${decision.arm}` : "",
+    experiment: decided?.experiment ? `${decided.experiment}=${decided.arm}` : "",
     queueMs,
     routeMs: Math.max(0, routedMs - intake.startedMs - queueMs),
     upstreamMs: attempt?.ttftMs ?? 0,

@@ -4,6 +4,7 @@ import { RETRY_COST } from "#libs/resilience/index.ts";
 import type { Attempt } from "./attempt.ts";
 import { Attempts } from "./attempts.ts";
 import { Candidates } from "./candidates.ts";
+import type { Decisions } from "./decisions.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import { type Failure, ledgerUnavailable, unserved } from "./failures.ts";
 import type { Intake } from "./intake.ts";
@@ -13,8 +14,9 @@ import type { ResumePlan } from "./resume.ts";
 
 /** Whose tries these are: it decides what follows from each. */
 export interface TriesOwner extends LaunchOwner {
-  /** The decision in force, and what a further attempt continues. */
+  /** The first decision; what the next attempt is made under; what it continues. */
   readonly decided: Decision | undefined;
+  readonly current: Decisions["current"];
   readonly plan: ResumePlan | undefined;
   /** Nothing came of the candidates. */
   failed(failure: Failure): void;
@@ -32,12 +34,10 @@ export class Tries {
   readonly attempts = new Attempts();
   readonly progress: Progress;
   readonly #deps: DispatchDeps;
-  readonly #intake: Intake;
   readonly #owner: TriesOwner;
 
   constructor(deps: DispatchDeps, intake: Intake, owner: TriesOwner) {
     this.#deps = deps;
-    this.#intake = intake;
     this.#owner = owner;
     this.candidates = new Candidates(deps.adapters);
     this.progress = new Progress(deps, intake.startedMs);
@@ -74,9 +74,9 @@ export class Tries {
   #launch(candidate: Candidate, hedge: boolean): void {
     if (!this.#deps.outbox.accepting) return this.#owner.fail(ledgerUnavailable());
     this.progress.counted++;
-    const { decided, plan } = this.#owner;
+    const { current, plan } = this.#owner;
     const number = this.attempts.all.length + 1;
-    const next = { intake: this.#intake, decision: decided!, candidate, number, hedge, resume: plan };
+    const next = { ...current, candidate, number, hedge, resume: plan };
     launchAttempt(this.#deps, this.#owner, this.attempts, next);
   }
 }

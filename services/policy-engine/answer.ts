@@ -1,4 +1,5 @@
-import { type Candidate, type Decision, MidStream } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Candidate, type Decision, MidStream, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Config } from "#libs/config/index.ts";
 import { describe, OUT, type Out, paramOf } from "./filter.ts";
 import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
@@ -64,9 +65,9 @@ export function decisionOf(
     arm: resolved?.assignment?.arm.name ?? "",
     experimentRevision: resolved?.assignment?.experiment.revision ?? 0n,
     midStream: resolved?.model.midStream === "resume" ? MidStream.RESUME : MidStream.ERROR,
-    maxAttempts: resolved === undefined ? 0 : config.resilience.attempts[resolved.class === "system" ? "standard" : resolved.class],
+    maxAttempts: attemptsOf(config, resolved),
     deadlineMs: resolved === undefined ? 0 : finiteOrZero(resolved.deadlineMs),
-    requestChange: resolved?.assignment?.arm.requestChange ?? NO_BYTES,
+    requestChange: requestChangeOf(resolved),
     seed,
     shadowExperiment: "",
     shadowCandidates: [],
@@ -74,6 +75,18 @@ export function decisionOf(
     ttftTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.ttftTargetMs),
     tpotTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.tpotTargetMs),
   };
+}
+
+/** A copy is tried once: its failure is what is to be learnt. */
+function attemptsOf(config: Config, resolved: Resolved | undefined): number {
+  if (resolved === undefined) return 0;
+  if (resolved.request.role === "shadow") return 1;
+  return config.resilience.attempts[resolved.class === "system" ? "standard" : resolved.class];
+}
+
+function requestChangeOf(resolved: Resolved | undefined): Uint8Array<ArrayBuffer> {
+  if (resolved?.assignment === undefined || resolved.request.operation === Operation.EMBEDDINGS) return NO_BYTES;
+  return resolved.assignment.arm.requestChange as Uint8Array<ArrayBuffer>;
 }
 
 function finiteOrZero(value: number): number {

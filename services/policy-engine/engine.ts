@@ -3,7 +3,7 @@ import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCa
 import type { Assignment } from "./experiments.ts";
 import { type DecideOptions, Judge, type Judgement, type Moment } from "./judge.ts";
 import type { TtftBasis } from "./learn.ts";
-import { type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
+import { demandOf, type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
@@ -63,7 +63,7 @@ export class Engine {
     const judgement = this.#judge.judge(resolved, snapshot, state, now, options);
     if (judgement.mustWait && options.live) return { kind: "wait", resolved };
     const { assignment } = resolved;
-    if (judgement.ordered === 0 && assignment !== undefined && assignment.arm !== assignment.experiment.control) {
+    if (judgement.ordered === 0 && assignment !== undefined && fallsBack(resolved.request, assignment)) {
       return this.#fallBack(resolved, assignment, judgement, snapshot, state, now, options);
     }
     const context: AnswerContext = { judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs };
@@ -96,8 +96,9 @@ export class Engine {
     const ruledOut = excludedCandidates({ judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs });
     const { experiment } = assignment;
     const { control } = experiment;
+    const own = { experiment, arm: control };
     const verdict = this.decideResolved(
-      { ...resolved, model: control.model, assignment: { experiment, arm: control } },
+      { ...resolved, ...demandOf(resolved.request, control.model, own), model: control.model, assignment: own },
       snapshot,
       state,
       now,
@@ -124,6 +125,11 @@ export class Engine {
       predictedTtftMs: prediction.ttftMs,
     };
   }
+}
+
+/** A copy goes to its arm or nowhere: the control arm has answered already. */
+function fallsBack(request: DecideRequest, assignment: Assignment): boolean {
+  return assignment.arm !== assignment.experiment.control && request.role !== "shadow";
 }
 
 function decided(evidence: Evidence, reservation: Reservation | undefined): Verdict & { readonly kind: "decided" } {

@@ -3,11 +3,11 @@ import { test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { SUBJECTS } from "#libs/bus/index.ts";
-import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config, ExperimentConfig } from "#libs/config/index.ts";
 import { encodeExperiment, type Experiment, experimentOf } from "#libs/experiments/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
-import { backend, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
+import { backend, book, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
 const NO_GUARDS = { errorRate: undefined, ttft: undefined, cost: undefined, quality: undefined, action: "rollback" } as const;
 
@@ -143,4 +143,44 @@ test("an arm with nobody healthy falls back to control and says why", async () =
   const why = decision.excluded.find((candidate) => candidate.backend === "gpu-b")?.excluded;
   assert.equal(why?.requirement, "health");
   assert.match(why.detail, /^arm b: /);
+});
+
+test("an arm's change is in its decisions alone, and counts for capability and estimate", async () => {
+  const change = { system: "x".repeat(4_000), max_tokens: 50, response_format: { type: "json_schema", json_schema: {} } };
+  const arms = new Map([
+    ["control", { weight: 0, backends: undefined, request: undefined }],
+    ["b", { weight: 1, backends: undefined, request: change }],
+  ]);
+  const names = ["gpu-a", "gpu-b"];
+  const able = backend("gpu-b", { capabilities: new Set(["json_schema"]) });
+  const unable = backend("gpu-a", { capabilities: new Set([]) });
+  const experiments = new Map([["x", experiment("x", 1, { arms })]]);
+  const scene = await world(config([unable, able], [model("chat", names)], { experiments }), book({ "gpu-b": { input: 1, output: 0 } }));
+  const inB = decide(scene);
+  assert.deepEqual([inB.arm, ...chosen(inB)], ["b", "gpu-b"]);
+  assert.ok(Buffer.from(inB.requestChange).equals(Buffer.from(JSON.stringify(change))));
+  const control = decide(scene, request("chat", { unit: "u", forcedArm: "x=control" }));
+  assert.deepEqual([control.arm, control.requestChange.length], ["control", 0]);
+  const cost = (decision: Decision): bigint =>
+    decision.result.case === "allow" ? decision.result.value.candidates.find((each) => each.backend === "gpu-b")!.costNanoUsd : -1n;
+  assert.ok(cost(inB) > cost(control), "a longer prompt is dearer");
+  const embeddings = decide(scene, request("chat", { unit: "u", operation: Operation.EMBEDDINGS }));
+  assert.equal(embeddings.requestChange.length, 0);
+});
+
+test("a judge's question takes part in no experiment, and a copy goes to its arm or nowhere", async () => {
+  const scene = await world(configWith(experiment("x", 1)));
+  assert.equal(decide(scene, request("chat", { unit: "u", role: "judge" })).experiment, "");
+  const copy = request("chat", { forcedArm: "x=b", role: "shadow" });
+  assert.deepEqual([decide(scene, copy).arm, decide(scene, copy).maxAttempts], ["b", 1]);
+  for (let failures = 0; failures < 5; failures++) {
+    const tried = scene.now({ ...copy, decisionId: `f${failures}` });
+    scene.session.report(report(tried.decisionId, "gpu-b", STARTED));
+    scene.session.report(report(tried.decisionId, "gpu-b", { case: "ended", value: failed("UPSTREAM_UNAVAILABLE") }));
+    scene.session.report(report(tried.decisionId, "", DONE));
+  }
+  const refused = decide(scene, copy);
+  assert.deepEqual([refused.result.case, refused.arm], ["deny", "b"]);
+  assert.deepEqual(scene.host.compareArms?.("x"), [], "copies are no traffic of the arm");
+  assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");
 });

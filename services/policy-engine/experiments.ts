@@ -1,6 +1,13 @@
 import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/model.ts";
-import { type Experiment, experimentOfUnit, experimentsInForce } from "#libs/experiments/index.ts";
+import {
+  type ChangeEffect,
+  changeEffect,
+  type Experiment,
+  NO_EFFECT,
+  experimentOfUnit,
+  experimentsInForce,
+} from "#libs/experiments/index.ts";
 import { armAt, bucketOf } from "#libs/statistics/index.ts";
 import type { CompiledModel } from "./models.ts";
 
@@ -10,6 +17,8 @@ export interface CompiledArm {
   readonly model: CompiledModel;
   /** JSON of what it changes in requests; empty = nothing. */
   readonly requestChange: Uint8Array;
+  /** What that does to a request's estimate. */
+  readonly effect: ChangeEffect;
 }
 
 /** An experiment as decisions see it. */
@@ -149,6 +158,7 @@ function compile(experiment: Experiment, model: CompiledModel, free: Int32Array,
     name: arm.name,
     model: { ...model, candidates: arm.backends === undefined ? free : Int32Array.from(indicesOf(arm.backends, indexOf)) },
     requestChange: arm.request === undefined ? NO_CHANGE : Buffer.from(JSON.stringify(arm.request)),
+    effect: arm.request === undefined ? NO_EFFECT : changeEffect(arm.request),
   }));
   const control = arms.find(({ name }) => name === experiment.control) ?? arms[0]!;
   const usual = arms.find((_, index) => experiment.arms[index]!.weight > 0.5) ?? control;

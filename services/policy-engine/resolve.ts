@@ -2,6 +2,7 @@ import { type DecideRequest, Operation, RequestClass } from "#gen/signalbox/poli
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import { type ClassName, nearest } from "#libs/config/index.ts";
 import type { Reason } from "#libs/errors/index.ts";
+import { NO_EFFECT } from "#libs/experiments/index.ts";
 import type { Assignment } from "./experiments.ts";
 import type { CompiledModel } from "./models.ts";
 import { bindingsOf, type CompiledRule } from "./rules.ts";
@@ -69,6 +70,7 @@ export const CLASS_NUMBER: Readonly<Record<SchedulingClass, RequestClass>> = {
 };
 
 const EMBEDDINGS_BIT = 1 << CAPABILITY_BITS.embeddings;
+const SCHEMA_BIT = 1 << CAPABILITY_BITS.json_schema;
 
 /** Whether a resolution failed. */
 export function isDenial(value: Resolved | Denial): value is Denial {
@@ -86,7 +88,7 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
   const rule = snapshot.rules.length === 0 ? undefined : firstRule(request, snapshot, model, asked);
   const className = rule?.class ?? asked;
   const { sla } = model;
-  const assignment = snapshot.experiments.assign(request, model.name);
+  const assignment = request.role === "judge" ? undefined : snapshot.experiments.assign(request, model.name);
   const defaults = DEFAULT_TARGETS[className];
   return {
     request,
@@ -95,14 +97,27 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
     assignment,
     class: className,
     requestClass: CLASS_NUMBER[className],
-    needs: request.needs | model.requires | (request.operation === Operation.EMBEDDINGS ? EMBEDDINGS_BIT : 0),
-    inputTokens: request.inputTokens,
-    maxOutputTokens: request.maxOutputTokens,
+    ...demandOf(request, model, assignment),
     rule,
     ttftTargetMs: request.ttftTargetMs > 0 ? request.ttftTargetMs : (sla.ttftMs ?? defaults.ttftMs),
     tpotTargetMs: sla.tpotMs ?? defaults.tpotMs,
     deadlineMs: request.deadlineMs > 0 ? request.deadlineMs : (sla.deadlineMs ?? Number.POSITIVE_INFINITY),
     maxCostNano: request.maxCostNanoUsd > 0n ? Number(request.maxCostNanoUsd) : Number.POSITIVE_INFINITY,
+  };
+}
+
+/** What a request asks of a backend once its arm has changed it. What an arm changes in a chat has no place in other requests. */
+export function demandOf(
+  request: DecideRequest,
+  model: CompiledModel,
+  assignment: Assignment | undefined,
+): Pick<Resolved, "needs" | "inputTokens" | "maxOutputTokens"> {
+  const isEmbeddings = request.operation === Operation.EMBEDDINGS;
+  const effect = assignment === undefined || isEmbeddings ? NO_EFFECT : assignment.arm.effect;
+  return {
+    needs: request.needs | model.requires | (isEmbeddings ? EMBEDDINGS_BIT : 0) | (effect.needsSchema ? SCHEMA_BIT : 0),
+    inputTokens: request.inputTokens + effect.inputTokens,
+    maxOutputTokens: effect.maxOutputTokens ?? request.maxOutputTokens,
   };
 }
 

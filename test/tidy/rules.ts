@@ -15,6 +15,7 @@ const LOW = [
   "libs/capability",
   "libs/money",
   "libs/json-bytes",
+  "libs/json-schema",
 ];
 const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
 
@@ -25,6 +26,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/errors", may: [] },
   { room: "libs/lifecycle", may: [] },
   { room: "libs/json-bytes", may: FLOOR },
+  { room: "libs/json-schema", may: [] },
   { room: "libs/statistics", may: FLOOR },
   { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },
   { room: "libs/config", may: FLOOR },

@@ -1,0 +1,1 @@
+export { isSame, keepsToSchema } from "./check.ts";

@@ -3,21 +3,28 @@ export type RequestChange = Readonly<Record<string, unknown>>;
 
 /** Members that are the caller's, or that other parts of the request stand on. */
 const FIXED: ReadonlySet<string> = new Set([
-  ...[
-    "model",
-    "messages",
-    "input",
-    "prompt",
-    "instructions",
-    "stream",
-    "stream_options",
-    "n",
-    "user",
-    "safety_identifier",
-    "metadata",
-    "store",
-  ],
-  ...["service_tier", "tools", "tool_choice", "functions", "function_call", "modalities", "audio", "logprobs", "top_logprobs"],
+  "model",
+  "messages",
+  "input",
+  "prompt",
+  "instructions",
+  "stream",
+  "stream_options",
+  "n",
+  "user",
+  "safety_identifier",
+  "metadata",
+  "store",
+  ,
+  "service_tier",
+  "tools",
+  "tool_choice",
+  "functions",
+  "function_call",
+  "modalities",
+  "audio",
+  "logprobs",
+  "top_logprobs",
 ]);
 
 /** Names of members: what JSON writes without escapes. */

@@ -15,7 +15,6 @@ const FIXED: ReadonlySet<string> = new Set([
   "safety_identifier",
   "metadata",
   "store",
-  ,
   "service_tier",
   "tools",
   "tool_choice",

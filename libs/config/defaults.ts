@@ -14,6 +14,8 @@ export const BODY_MAX_BYTES = 20 * 1024 ** 2;
 export const HEADER_TIMEOUT_MS = 10_000;
 /** 20 MiB within a minute is 2.8 Mbit/s, less than any client worth waiting for. */
 export const BODY_TIMEOUT_MS = 60_000;
+/** A client that reads nothing for a minute is gone, frozen or hostile; what was generated for it is booked. */
+export const READER_TIMEOUT_MS = 60_000;
 /** Node's own default; bearer tokens and tags fit many times over. */
 export const HEADERS_MAX_BYTES = 16 * 1024;
 /** Open sockets of the API listener: below the usual limit of 16,384 file descriptors with room for upstream ones. */

@@ -39,6 +39,8 @@ export interface ServerConfig {
     readonly bodyMaxBytes: number;
     readonly headerTimeoutMs: number;
     readonly bodyTimeoutMs: number;
+    /** How long a client may take no byte of an answer that waits for it before it is cut off. */
+    readonly readerTimeoutMs: number;
     readonly headersMaxBytes: number;
     readonly connectionsMax: number;
   };

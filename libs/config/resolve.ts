@@ -64,6 +64,7 @@ function resolveServer(file: FileConfig): ServerConfig {
       bodyMaxBytes: api?.max_body ?? defaults.BODY_MAX_BYTES,
       headerTimeoutMs: api?.header_timeout ?? defaults.HEADER_TIMEOUT_MS,
       bodyTimeoutMs: api?.body_timeout ?? defaults.BODY_TIMEOUT_MS,
+      readerTimeoutMs: api?.reader_timeout ?? defaults.READER_TIMEOUT_MS,
       headersMaxBytes: api?.max_headers ?? defaults.HEADERS_MAX_BYTES,
       connectionsMax: api?.max_connections ?? defaults.CONNECTIONS_MAX,
     },

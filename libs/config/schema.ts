@@ -31,6 +31,7 @@ const server = z.strictObject({
       max_body: size.optional(),
       header_timeout: timeout.optional(),
       body_timeout: timeout.optional(),
+      reader_timeout: timeout.optional(),
       max_headers: size.optional(),
       max_connections: count.optional(),
     })

@@ -18,6 +18,8 @@ const RECORDED = codecOf(EntriesRecordedSchema);
 const DURABLE = "cost-ledger";
 /** After a transaction the next one gathers this long, ms: a commit costs as much for one entry as for a hundred, and nobody waits for it. */
 const GATHER_MS = 200;
+/** Messages of a delivery that shows a backlog: then the next transaction follows at once. */
+const BACKLOG_MESSAGES = 32;
 /** Records of one transaction: a batch of messages beyond it takes several. */
 const TRANSACTION_MAX_RECORDS = 2_000;
 
@@ -92,7 +94,7 @@ export class Consumer {
       await this.#bookOrWait(records.slice(at, at + TRANSACTION_MAX_RECORDS));
     }
     for (const batch of batches) this.#confirm(batch);
-    await this.#deps.clock.sleep(GATHER_MS);
+    if (messages.length < BACKLOG_MESSAGES) await this.#deps.clock.sleep(GATHER_MS);
   }
 
   /** Books now, or when a store that went away meanwhile is back: a transaction whose end nobody saw only finds duplicates. */

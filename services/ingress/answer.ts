@@ -1,6 +1,6 @@
 import type { SignalboxError } from "#libs/errors/index.ts";
 import type { Attempt } from "./attempt.ts";
-import { KEEP_ALIVE_MS, READER_STALL_MS } from "./limits.ts";
+import { KEEP_ALIVE_MS } from "./limits.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
 
 /** What pieces go through on their way to the client. */
@@ -75,11 +75,11 @@ export class Answer {
     this.#reply.keepAlive();
   }
 
-  /** Whether a full reader has taken nothing for too long. */
-  isStalled(nowMs: number): boolean {
+  /** Whether a full reader has taken nothing for `limitMs`. */
+  isStalled(nowMs: number, limitMs: number): boolean {
     if (!this.#blocked) return false;
     const pending = this.#reply.pendingBytes();
-    if (pending === this.#stallBytes) return nowMs - this.#stallMs >= READER_STALL_MS;
+    if (pending === this.#stallBytes) return nowMs - this.#stallMs >= limitMs;
     this.#stallBytes = pending;
     this.#stallMs = nowMs;
     return false;

@@ -85,7 +85,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     if (this.#state.kind === "done") return;
     if (this.#deadline.isOver(nowMs))
       return this.fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
-    if (this.#answer.isStalled(nowMs)) {
+    if (this.#answer.isStalled(nowMs, this.#deps.config.current.server.api.readerTimeoutMs)) {
       this.#answer.drop();
       return this.cancel();
     }

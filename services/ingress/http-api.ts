@@ -163,7 +163,7 @@ export class HttpApi {
     const intake = isEmbeddings
       ? pipeline.prepareEmbeddings(arrival, caller, options, body)
       : pipeline.prepare(arrival, caller, options, body);
-    const reply = new HttpReply(response, isClosing);
+    const reply = new HttpReply(response, isClosing, this.#deps.config.current.server.api.readerTimeoutMs);
     let lead: LeadReply | undefined;
     if (options.idempotencyKey !== "") {
       const admission = idempotency.admit(caller, options.idempotencyKey, body, reply, arrival.requestId);

@@ -42,6 +42,7 @@ export class HttpReply implements Reply {
   readonly #response: ServerResponse;
   /** Asks at the last moment whether this connection is to be closed after the answer. */
   readonly #isClosing: () => boolean;
+  readonly #readerTimeoutMs: number;
   #opened = false;
   #over = false;
   #full = false;
@@ -51,9 +52,11 @@ export class HttpReply implements Reply {
   #flushing = false;
   #onDrained: () => void = () => {};
 
-  constructor(response: ServerResponse, isClosing: () => boolean) {
+  /** A reader that takes nothing of a finished answer for `readerTimeoutMs` is cut off; before, dispatch watches it. */
+  constructor(response: ServerResponse, isClosing: () => boolean, readerTimeoutMs: number) {
     this.#response = response;
     this.#isClosing = isClosing;
+    this.#readerTimeoutMs = readerTimeoutMs;
   }
 
   /** Calls `listener` whenever a reader that was full takes bytes again. */
@@ -102,6 +105,7 @@ export class HttpReply implements Reply {
     this.#over = true;
     this.#response.writeHead(200, this.#withRouting(headers, facts));
     this.#response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, length));
+    this.#watchTail();
   }
 
   fail(error: SignalboxError, facts: ReplyFacts): void {
@@ -144,6 +148,12 @@ export class HttpReply implements Reply {
     const pieces = this.#pieces;
     this.#pieces = [];
     this.#response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces));
+    this.#watchTail();
+  }
+
+  /** What the system did not take yet waits for the reader; node's own limit counts every byte it takes as life, and ends with the answer. */
+  #watchTail(): void {
+    if (this.#response.writableLength > 0) this.#response.socket?.setTimeout(this.#readerTimeoutMs);
   }
 
   #withRouting(headers: string[], facts: ReplyFacts): string[] {

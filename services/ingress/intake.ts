@@ -14,6 +14,8 @@ export interface Intake {
   readonly fields: number[];
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  /** Answers asked for at once, `n`; each may come to the whole limit of output. */
+  readonly choices: number;
   /** Whether another backend could go on with a broken answer, as far as the request tells. */
   readonly resumable: boolean;
   /** Whether identical requests may share one answer: deterministic, and of a model that allows it. */

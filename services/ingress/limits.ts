@@ -76,9 +76,6 @@ export const ANSWER_MAX_BYTES = 64 * 1024 * 1024;
 /** How long a stream may stay silent before it gets a comment, ms: below the idle limits of common proxies (30 to 60 s). */
 export const KEEP_ALIVE_MS = 15_000;
 
-/** How long a client may take no byte at all before it is dropped, ms. */
-export const READER_STALL_MS = 60_000;
-
 /** Bytes a response may queue before the upstream is held back; with the attempt's window it bounds memory per stream. */
 export const RESPONSE_QUEUE_BYTES = 16 * 1024;
 

@@ -2,20 +2,21 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { type AttemptEnd, AttemptEndSchema, AttemptErrorSchema, UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import { Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { GpuShare } from "./gpu-share.ts";
 import { bookedUsage, purposeOf, wasDispatched } from "./money.ts";
 import { withCost } from "./openai/stream.ts";
 
 const PROMPT = 40;
-const CHAT = { inputTokens: PROMPT, maxOutputTokens: 0, operation: Operation.CHAT };
+/** Output an attempt without a limit of its own is allowed. */
+const MOST = 8_192;
 
 function end(outcome: Outcome, parts: Partial<Omit<AttemptEnd, "$typeName" | "$unknown">> = {}): AttemptEnd {
   return create(AttemptEndSchema, { outcome, ...parts });
 }
 
 function booked(attempt: AttemptEnd): [number, number, boolean] {
-  const { usage, estimated } = bookedUsage(attempt, CHAT);
+  const { usage, estimated } = bookedUsage(attempt, PROMPT, MOST);
   return [usage.inputTokens, usage.outputTokens, estimated];
 }
 
@@ -38,7 +39,7 @@ test("an attempt whose adapter died may have been billed: it is booked as an est
     error: create(AttemptErrorSchema, { reason: "UPSTREAM_UNAVAILABLE", code: "adapter_lost" }),
   });
   assert.deepEqual(booked(lost), [PROMPT, 200, true]);
-  assert.equal(bookedUsage(lost, { ...CHAT, maxOutputTokens: 50 }).usage.outputTokens, 50);
+  assert.equal(bookedUsage(lost, PROMPT, 50).usage.outputTokens, 50);
   assert.deepEqual(
     booked(end(Outcome.FAILED, { dispatched: true, error: create(AttemptErrorSchema, { reason: "UPSTREAM_UNAVAILABLE" }) })),
     [0, 0, false],
@@ -46,16 +47,21 @@ test("an attempt whose adapter died may have been billed: it is booked as an est
 });
 
 test("embeddings whose adapter died were booked with 200 output tokens: they have no output, nor do the bytes of their vectors", () => {
-  const embeddings = { ...CHAT, operation: Operation.EMBEDDINGS };
   const lost = end(Outcome.FAILED, {
     dispatched: true,
     error: create(AttemptErrorSchema, { reason: "UPSTREAM_UNAVAILABLE", code: "adapter_lost" }),
   });
   const cut = end(Outcome.CANCELED, { contentSeen: true, contentEvents: 1, contentBytes: 60_000 });
   for (const attempt of [lost, cut]) {
-    const { usage, estimated } = bookedUsage(attempt, embeddings);
+    const { usage, estimated } = bookedUsage(attempt, PROMPT, 0);
     assert.deepEqual([usage.inputTokens, usage.outputTokens, estimated], [PROMPT, 0, true]);
   }
+});
+
+test("fault: an answer cut short was booked beyond what was set aside for it, because its bytes looked like more tokens", () => {
+  const cut = end(Outcome.CANCELED, { contentSeen: true, contentEvents: 79, contentBytes: 392 });
+  assert.equal(bookedUsage(cut, PROMPT, 79).usage.outputTokens, 79);
+  assert.equal(bookedUsage(cut, PROMPT, 100).usage.outputTokens, 98);
 });
 
 test("an answer cut short is booked with the counted output and the estimated prompt", () => {

@@ -1,13 +1,6 @@
 import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import {
-  type AnswerReview,
-  type Candidate,
-  type DecideRequest,
-  type Decision,
-  Operation,
-  Outcome,
-} from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type AnswerReview, type Candidate, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { costOf, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
@@ -96,12 +89,10 @@ const LOST_OUTPUT_TOKENS = 200;
 /**
  * Tokens to book for an ended attempt: what the provider stated; else, wherever it must have worked (an answer, content, a
  * beginning, a call cut from our side), the adapter's count of the output and our estimate of the prompt. A refusal or a
- * silence costs nothing. Embeddings have no output, however many bytes their vectors are.
+ * silence costs nothing. Nothing counted goes beyond `mostOutput`, the tokens the attempt was allowed and money was set aside
+ * for: none for embeddings, however many bytes their vectors are.
  */
-export function bookedUsage(
-  end: AttemptEnd,
-  { inputTokens, maxOutputTokens, operation }: Pick<DecideRequest, "inputTokens" | "maxOutputTokens" | "operation">,
-): { usage: Usage; estimated: boolean } {
+export function bookedUsage(end: AttemptEnd, inputTokens: number, mostOutput: number): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
   const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
@@ -109,8 +100,7 @@ export function bookedUsage(
   const worked = end.contentSeen || isAnswering || isLost || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
   const seen = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
-  const generated = isLost ? Math.max(seen, Math.min(maxOutputTokens || LOST_OUTPUT_TOKENS, LOST_OUTPUT_TOKENS)) : seen;
-  const counted = operation === Operation.EMBEDDINGS ? 0 : generated;
+  const counted = Math.min(isLost ? Math.max(seen, LOST_OUTPUT_TOKENS) : seen, mostOutput);
   if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
   const prompt = stated.inputTokens + stated.cacheReadTokens + stated.cacheWriteTokens + stated.cacheWrite1hTokens;
   return {
@@ -153,7 +143,7 @@ export class Money {
   /** Writes the intent: this attempt may cost up to the returned amount, nano-USD. */
   intend(identity: AttemptIdentity): bigint {
     const { intake, candidate } = identity;
-    const output = intake.decide.operation === Operation.EMBEDDINGS ? 0 : this.#mostOutput(intake, candidate);
+    const output = this.#mostOutput(identity);
     const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
     // What the policy engine expects, so that an attempt whose end nobody sees is booked close to what it cost.
     const expected = candidate.costNanoUsd < reserved ? candidate.costNanoUsd : reserved;
@@ -167,13 +157,15 @@ export class Money {
     return reserved;
   }
 
-  #mostOutput(intake: Intake, candidate: Candidate): number {
-    return (
+  /** Output tokens the attempt may come to, over all the answers asked for. */
+  #mostOutput({ intake, candidate }: AttemptIdentity): number {
+    if (intake.decide.operation === Operation.EMBEDDINGS) return 0;
+    const each =
       intake.decide.maxOutputTokens ||
       candidate.maxOutputTokens ||
       this.#config.current.backends.get(candidate.backend)?.maxOutputTokens ||
-      OUTPUT_RESERVE_TOKENS
-    );
+      OUTPUT_RESERVE_TOKENS;
+    return each * intake.choices;
   }
 
   /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */
@@ -184,7 +176,7 @@ export class Money {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };
     }
-    const { usage, estimated } = bookedUsage(end, identity.intake.decide);
+    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens, this.#mostOutput(identity));
     const backend = identity.candidate.backend;
     const free = usage === NO_USAGE;
     const cost = costOf(this.#prices.index, backend, usage, identity.startedAtMs, gpuSeconds);

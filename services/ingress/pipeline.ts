@@ -95,6 +95,7 @@ export class Pipeline {
       fields: numbersOf(fields),
       stream: chat.stream,
       includeUsage: chat.includeUsage,
+      choices: chat.n,
       resumable: isResumable(chat),
       shareable: chat.deterministic && this.#catalog.get(chat.model)?.model?.singleFlight === true,
     };
@@ -113,6 +114,7 @@ export class Pipeline {
       fields: numbersOf(scanTopLevel(body)),
       stream: false,
       includeUsage: false,
+      choices: 1,
       resumable: false,
       shareable: false,
     };

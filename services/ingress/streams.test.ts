@@ -5,6 +5,7 @@ import { connect, type Socket } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { ATTEMPT_WINDOW_BYTES } from "#libs/peers/index.ts";
+import { METRIC } from "#libs/telemetry/semconv.ts";
 import { LAG_SHED_MIN_REQUESTS } from "./limits.ts";
 import {
   allow,
@@ -211,6 +212,32 @@ test("a drain lets a running stream finish and closes the connection after it", 
   assert.ok((await response.text()).endsWith("data: [DONE]\n\n"));
   await drained;
   await leaving.stop();
+});
+
+test("fault: a finished answer that nobody reads held its connection for ever", async () => {
+  const base = testConfig();
+  const api = { ...base.server.api, readerTimeoutMs: 50 };
+  const strict = await startIngress({ config: { ...base, server: { ...base.server, api } } });
+  try {
+    const socket = rawPost(strict.port, chatBody());
+    const attempt = await strict.adapters.at(0);
+    const done = once(strict.policy.events, "done");
+    // More than the system takes on its own: the rest waits for a reader that never comes.
+    attempt.data(answerBody("x".repeat(32 * 1024 * 1024)));
+    attempt.ok();
+    await done;
+    // The response is over when the request's body is given back.
+    const held = (): boolean => new RegExp(`^${METRIC.bodyBytes} [1-9]`, "m").test(strict.metrics.render());
+    assert.ok(held());
+    while (held()) await new Promise((resolve) => setTimeout(resolve, 5));
+    let received = 0;
+    socket.on("data", (bytes) => (received += bytes.length));
+    await once(socket, "close");
+    assert.ok(received < 32 * 1024 * 1024, `${received} bytes`);
+    assert.equal(strict.outbox.lines().at(-1), "POST alpha");
+  } finally {
+    await strict.stop();
+  }
 });
 
 test("when the grace is over streams end with server_shutting_down and are settled", async () => {

@@ -12,7 +12,7 @@ import { Admission, type AdmissionDeps } from "./admission.ts";
 
 function intakeOf(operation: Operation): Intake {
   const decide = create(DecideRequestSchema, { model: "chat", operation, inputTokens: 1_000 });
-  return { decide, size: { bytes: 1_000, mediaTokens: 0 }, body: Buffer.from("{}") } as unknown as Intake;
+  return { decide, size: { bytes: 1_000, mediaTokens: 0 }, choices: 1 } as unknown as Intake;
 }
 
 test("a hard budget reserved 8,192 output tokens for embeddings, which have none", () => {

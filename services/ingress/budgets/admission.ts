@@ -108,7 +108,7 @@ export class Admission {
     let most = 0n;
     for (const name of names) {
       const output = isEmbeddings ? 0 : decide.maxOutputTokens || backends.get(name)?.maxOutputTokens || OUTPUT_RESERVE_TOKENS;
-      const bound = upperBound(prices.index, name, input, output * choicesOf(intake), clock.now()) ?? 0n;
+      const bound = upperBound(prices.index, name, input, output * intake.choices, clock.now()) ?? 0n;
       if (bound > most) most = bound;
     }
     return most;
@@ -205,13 +205,6 @@ function rateOf(rate: Rate | undefined, limit: number | undefined, share: (limit
 
 function limited(what: string, tenant: string, retryAfterMs: number): SignalboxError {
   return new SignalboxError("RATE_LIMITED", `The tenant '${tenant}' may make ${what}.`, { retryAfterMs });
-}
-
-/** Answers asked for at once, `n` of the body; looked at only where money is tight. */
-function choicesOf({ body }: Intake): number {
-  if (!Buffer.from(body.buffer, body.byteOffset, body.byteLength).includes('"n"')) return 1;
-  const { n } = JSON.parse(Buffer.from(body).toString("utf8")) as { n?: unknown };
-  return typeof n === "number" && n > 1 ? n : 1;
 }
 
 /** What a caller may learn of a request that was refused at the door. */

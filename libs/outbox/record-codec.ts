@@ -92,10 +92,14 @@ export function encodeRecord(record: AttemptRecord, target: Buffer, offset: numb
   return at;
 }
 
+/** Where a record is put together before it gets a buffer of its own size; grows with the largest. */
+let scratch = Buffer.alloc(0);
+
 /** A record in protobuf's wire format, in a buffer of its own. */
 export function encodeAttemptRecord(record: AttemptRecord): Uint8Array {
-  const target = Buffer.allocUnsafe(recordBytesMax(record));
-  return Uint8Array.from(target.subarray(0, encodeRecord(record, target, 0)));
+  const bytesMax = recordBytesMax(record);
+  if (scratch.length < bytesMax) scratch = Buffer.allocUnsafeSlow(2 * bytesMax);
+  return new Uint8Array(scratch.subarray(0, encodeRecord(record, scratch, 0)));
 }
 
 /** Kind and attempt of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */

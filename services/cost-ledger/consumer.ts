@@ -1,18 +1,16 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { EntriesCommittedSchema, EntriesRecordedSchema, type EntriesRecorded } from "#gen/signalbox/events/v1/events_pb.ts";
+import { EntriesCommittedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { BusMessage, EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
-import { codecOf } from "#libs/rpc/index.ts";
+import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
-import { priceRecord, type CheckedRecord } from "./entries/index.ts";
+import { decodeRecordBatch, priceRecord, type CheckedRecord, type ReceivedRecord, type RecordBatch } from "./entries/index.ts";
 import { type Correction, Outcomes, realRecord } from "./outcomes.ts";
 import type { PricePublisher } from "./price-publisher.ts";
 import { storeUnavailable, type LedgerStore } from "./store.ts";
-
-const RECORDED = codecOf(EntriesRecordedSchema);
 
 /** Name of the durable consumer: one over all replicas. */
 const DURABLE = "cost-ledger";
@@ -20,8 +18,10 @@ const DURABLE = "cost-ledger";
 const GATHER_MS = 200;
 /** Messages of a delivery that shows a backlog: then the next transaction follows at once. */
 const BACKLOG_MESSAGES = 32;
-/** Records of one transaction: a batch of messages beyond it takes several. */
-const TRANSACTION_MAX_RECORDS = 2_000;
+/** Records a transaction gathers before it begins: the work that does not grow with them (a sync, sums per group) is shared by so many. */
+const TRANSACTION_RECORDS = 8_000;
+/** Records of one transaction at most: a message is bounded by its bytes, and records can be small. */
+const TRANSACTION_MAX_RECORDS = 16_000;
 
 /** What the consumer needs. */
 export interface ConsumerDeps {
@@ -88,17 +88,33 @@ export class Consumer {
   }
 
   async #book(messages: readonly BusMessage[]): Promise<void> {
-    const batches = messages.flatMap((message) => this.#decode(message.payload));
+    let batches: RecordBatch[] = [];
+    let count = 0;
+    for (const message of messages) {
+      const batch = this.#decode(message.payload);
+      if (batch === undefined) continue;
+      batches.push(batch);
+      count += batch.records.length;
+      if (count < TRANSACTION_RECORDS) continue;
+      await this.#bookBatches(batches);
+      batches = [];
+      count = 0;
+    }
+    if (batches.length === 0) return;
+    await this.#bookBatches(batches);
+    if (messages.length < BACKLOG_MESSAGES) await this.#deps.clock.sleep(GATHER_MS);
+  }
+
+  async #bookBatches(batches: readonly RecordBatch[]): Promise<void> {
     const records = batches.flatMap((batch) => batch.records);
     for (let at = 0; at < records.length; at += TRANSACTION_MAX_RECORDS) {
       await this.#bookOrWait(records.slice(at, at + TRANSACTION_MAX_RECORDS));
     }
     for (const batch of batches) this.#confirm(batch);
-    if (messages.length < BACKLOG_MESSAGES) await this.#deps.clock.sleep(GATHER_MS);
   }
 
   /** Books now, or when a store that went away meanwhile is back: a transaction whose end nobody saw only finds duplicates. */
-  async #bookOrWait(records: readonly AttemptRecord[]): Promise<void> {
+  async #bookOrWait(records: readonly ReceivedRecord[]): Promise<void> {
     for (;;) {
       await this.#storeUp();
       try {
@@ -109,12 +125,14 @@ export class Consumer {
     }
   }
 
-  async #bookRecords(records: readonly AttemptRecord[]): Promise<void> {
+  async #bookRecords(records: readonly ReceivedRecord[]): Promise<void> {
     const { store, clock, logger } = this.#deps;
     const indexes = await this.#indexesFor(records);
-    const checked = records.map((record) =>
-      priceRecord(this.#outcomes.settle(record, indexes.get(record.priceVersion)), indexes.get(record.priceVersion)),
-    );
+    const checked = records.map(({ record, encoded }) => {
+      const index = indexes.get(record.priceVersion);
+      const priced = priceRecord(this.#outcomes.settle(record, index), index);
+      return priced.record === record ? { ...priced, encoded } : priced;
+    });
     const result = await store.book(checked, clock.now());
     this.#booked.add(result.entries);
     this.#duplicates.add(result.duplicates);
@@ -122,9 +140,9 @@ export class Consumer {
     if (logger.debugEnabled) logger.debug({ entries: result.entries, duplicates: result.duplicates }, "booked");
   }
 
-  async #indexesFor(records: readonly AttemptRecord[]): Promise<ReadonlyMap<string, PriceIndex>> {
+  async #indexesFor(records: readonly ReceivedRecord[]): Promise<ReadonlyMap<string, PriceIndex>> {
     const indexes = new Map<string, PriceIndex>();
-    for (const version of new Set(records.map((record) => record.priceVersion))) {
+    for (const version of new Set(records.map(({ record }) => record.priceVersion))) {
       const index = await this.#deps.prices.versioned(version);
       if (index) indexes.set(version, index);
     }
@@ -142,7 +160,7 @@ export class Consumer {
     logger.warn({ attempt_id: record.attemptId, difference_nano_usd: String(differenceNanoUsd) }, "an attempt's stated cost was corrected");
   }
 
-  #confirm(batch: EntriesRecorded): void {
+  #confirm(batch: RecordBatch): void {
     const message = create(EntriesCommittedSchema, {
       outbox: batch.outbox,
       upToSequence: batch.lastSequence,
@@ -152,13 +170,13 @@ export class Consumer {
   }
 
   /** Bytes that are no batch would come back for ever: they are counted, logged and let go. Their records are still in the outbox. */
-  #decode(payload: Uint8Array): readonly EntriesRecorded[] {
+  #decode(payload: Uint8Array): RecordBatch | undefined {
     try {
-      return [RECORDED.decode(payload)];
+      return decodeRecordBatch(payload);
     } catch (error) {
       this.#malformed.add();
       this.#deps.logger.error({ error: String(error), bytes: payload.length }, "a ledger message could not be read");
-      return [];
+      return undefined;
     }
   }
 
@@ -172,6 +190,8 @@ export class Consumer {
 
   async #replace(estimate: AttemptRecord, attempt: Correction["attempt"]): Promise<void> {
     const index = await this.#deps.prices.versioned(estimate.priceVersion);
-    if (index) await this.#bookRecords([realRecord(estimate, attempt, index)]);
+    if (index === undefined) return;
+    const record = realRecord(estimate, attempt, index);
+    await this.#bookRecords([{ record, encoded: encodeAttemptRecord(record) }]);
   }
 }

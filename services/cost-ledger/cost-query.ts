@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { CostRowSchema, type CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery } from "#libs/peers/index.ts";
-import { ENTRIES_AS_ROLLUPS, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_HOUR_US, ROLLUP_SUMS } from "./rollups.ts";
+import { DAY_HOURS, ENTRIES_AS_ROLLUPS, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_HOUR_US, ROLLUP_SUMS, ROLLUP_TABLES } from "./rollups.ts";
 import { COST_ROWS_DEFAULT } from "./store.ts";
 
 /** How a database spells what differs. `parameter` gets the 1-based number of a bound value. */
@@ -34,8 +34,8 @@ const ROWS_MAX = 100_000;
 const HOUR_MS = ROLLUP_HOUR_US / 1000;
 
 /**
- * Builds the sums of a query: whole hours from the roll-ups, what is cut off at the period's ends from the entries, and
- * everything from the entries where a tag is asked for. Names are checked against a list and values are bound: nothing of
+ * Builds the sums of a query: whole days and hours from the roll-ups, what is cut off at the period's ends from the entries,
+ * and everything from the entries where a tag is asked for. Names are checked against a list and values are bound: nothing of
  * the caller's becomes SQL.
  */
 export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
@@ -61,20 +61,35 @@ function fromEntries({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
   return `${select}${period(sinceMs, untilMs, bind)}`;
 }
 
-function fromRollups({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
+function fromRollups({ by, sinceMs, untilMs }: CostQuery, bind: Bind): string {
   const firstHour = sinceMs === undefined ? undefined : Math.ceil(sinceMs / HOUR_MS);
   const endHour = untilMs === undefined ? undefined : Math.floor(untilMs / HOUR_MS);
   // A period without a whole hour in it.
   if (firstHour !== undefined && endHour !== undefined && firstHour >= endHour) {
     return `${ENTRIES_AS_ROLLUPS}${period(sinceMs, untilMs, bind)}`;
   }
-  const where: string[] = [];
-  if (firstHour !== undefined) where.push(`hour >= ${bind(firstHour)}`);
-  if (endHour !== undefined) where.push(`hour < ${bind(endHour)}`);
-  const parts = [`SELECT ${ROLLUP_COLUMNS.join(", ")} FROM rollups${where.length > 0 ? ` WHERE ${where.join(" AND ")}` : ""}`];
+  const parts = by.includes("hour") ? [rollupsOf("hours", firstHour, endHour, bind)] : wholeHours(firstHour, endHour, bind);
   if (sinceMs !== undefined && sinceMs % HOUR_MS !== 0) parts.push(`${ENTRIES_AS_ROLLUPS}${period(sinceMs, firstHour! * HOUR_MS, bind)}`);
   if (untilMs !== undefined && untilMs % HOUR_MS !== 0) parts.push(`${ENTRIES_AS_ROLLUPS}${period(endHour! * HOUR_MS, untilMs, bind)}`);
   return parts.join(" UNION ALL ");
+}
+
+/** Hours [first, end): whole days from the days, what is cut off at the ends from the hours. */
+function wholeHours(first: number | undefined, end: number | undefined, bind: Bind): string[] {
+  const firstDay = first === undefined ? undefined : Math.ceil(first / DAY_HOURS) * DAY_HOURS;
+  const endDay = end === undefined ? undefined : Math.floor(end / DAY_HOURS) * DAY_HOURS;
+  if (firstDay !== undefined && endDay !== undefined && firstDay >= endDay) return [rollupsOf("hours", first, end, bind)];
+  const parts = [rollupsOf("days", firstDay, endDay, bind)];
+  if (first !== firstDay) parts.push(rollupsOf("hours", first, firstDay, bind));
+  if (end !== endDay) parts.push(rollupsOf("hours", endDay, end, bind));
+  return parts;
+}
+
+function rollupsOf(table: keyof typeof ROLLUP_TABLES, first: number | undefined, end: number | undefined, bind: Bind): string {
+  const where: string[] = [];
+  if (first !== undefined) where.push(`hour >= ${bind(first)}`);
+  if (end !== undefined) where.push(`hour < ${bind(end)}`);
+  return `SELECT ${ROLLUP_COLUMNS.join(", ")} FROM ${ROLLUP_TABLES[table]}${where.length > 0 ? ` WHERE ${where.join(" AND ")}` : ""}`;
 }
 
 function period(sinceMs: number | undefined, untilMs: number | undefined, bind: Bind): string {

@@ -39,7 +39,7 @@ const GRANTS = `
   REVOKE ALL ON entries FROM ${WRITER_ROLE};
   GRANT SELECT, INSERT ON entries TO ${WRITER_ROLE};
   GRANT SELECT, INSERT ON price_books TO ${WRITER_ROLE};
-  GRANT SELECT, INSERT, UPDATE ON rollups, control, counters, rents, budgets, scores TO ${WRITER_ROLE};
+  GRANT SELECT, INSERT, UPDATE ON rollups, rollup_days, control, counters, rents, budgets, scores TO ${WRITER_ROLE};
   GRANT SELECT, INSERT, UPDATE, DELETE ON answers TO ${WRITER_ROLE};
 `;
 

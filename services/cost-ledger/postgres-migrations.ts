@@ -1,6 +1,6 @@
 import { COLUMNS } from "./columns.ts";
 import { POSTGRES_SCORE_TABLES } from "./scores/postgres-scores.ts";
-import { ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
+import { ROLLUP_DAYS_FILL, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
 
 /** Applied in order, each once; `schema_version` counts them. Entries are append-only: the trigger refuses anything else. */
 export const MIGRATIONS: readonly string[] = [
@@ -22,4 +22,8 @@ export const MIGRATIONS: readonly string[] = [
    CREATE TABLE rents (backend text PRIMARY KEY, since_ms int8 NOT NULL);
    ${ROLLUP_FILL};`,
   POSTGRES_SCORE_TABLES,
+  `CREATE TABLE rollup_days (hour int8 NOT NULL, ${ROLLUP_DIMENSIONS.map((name) => `${name} text NOT NULL`).join(", ")},
+     ${ROLLUP_SUMS.map(({ name }) => `${name} int8 NOT NULL`).join(", ")},
+     PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITH (fillfactor = 50);
+   ${ROLLUP_DAYS_FILL};`,
 ];

@@ -1,5 +1,5 @@
 import type { EntryRow } from "./entries/index.ts";
-import { COLUMNS, type ColumnValue } from "./columns.ts";
+import { COLUMNS } from "./columns.ts";
 
 /** What roll-ups are grouped by, besides the hour. Tags are not: their values are the caller's, and a roll-up must stay small. */
 export const ROLLUP_DIMENSIONS = ["tenant", "team", "key_id", "model", "backend", "provider", "experiment", "arm"] as const;
@@ -17,8 +17,14 @@ export const ROLLUP_SUMS = [
   { name: "idle_entries", entry: "CASE WHEN purpose = 'idle' THEN 1 ELSE 0 END" },
 ] as const;
 
+/** Where roll-ups are kept: by the hour, and the same by the whole UTC day, so that a month is read in a moment. */
+export const ROLLUP_TABLES = { hours: "rollups", days: "rollup_days" } as const;
+
 /** Microseconds of the unit roll-ups are kept in. */
 export const ROLLUP_HOUR_US = 3_600_000_000;
+const HOUR_US = BigInt(ROLLUP_HOUR_US);
+/** Hours of a day: the unit of {@link ROLLUP_TABLES}.days. */
+export const DAY_HOURS = 24;
 
 /** One roll-up row to be added to what the store has: dimensions in order, sums in order. */
 export interface RollupRow {
@@ -36,47 +42,77 @@ export const ENTRIES_AS_ROLLUPS = `SELECT started_at_us / ${ROLLUP_HOUR_US} AS h
   ({ name, entry }) => `${entry} AS ${name}`,
 ).join(", ")} FROM entries`;
 
-/** Fills an empty table from the entries. */
-export const ROLLUP_FILL = `INSERT INTO rollups SELECT hour, ${ROLLUP_DIMENSIONS.join(", ")}, ${ROLLUP_SUMS.map(({ name }) => `SUM(${name})`).join(", ")}
+const SUMMED = ROLLUP_SUMS.map(({ name }) => `SUM(${name})`).join(", ");
+
+/** Fills the empty table of hours from the entries. */
+export const ROLLUP_FILL = `INSERT INTO rollups SELECT hour, ${ROLLUP_DIMENSIONS.join(", ")}, ${SUMMED}
   FROM (${ENTRIES_AS_ROLLUPS}) AS e GROUP BY hour, ${ROLLUP_DIMENSIONS.join(", ")}`;
 
+/** Fills the empty table of days from that of hours. */
+export const ROLLUP_DAYS_FILL = `INSERT INTO rollup_days SELECT hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}, ${SUMMED}
+  FROM rollups GROUP BY hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}`;
+
 /** What to do when a row is there already: add. */
-export const ROLLUP_ADD = `ON CONFLICT (hour, ${ROLLUP_DIMENSIONS.join(", ")}) DO UPDATE SET ${ROLLUP_SUMS.map(
-  ({ name }) => `${name} = rollups.${name} + excluded.${name}`,
-).join(", ")}`;
+export function rollupAdd(table: string): string {
+  const sums = ROLLUP_SUMS.map(({ name }) => `${name} = ${table}.${name} + excluded.${name}`);
+  return `ON CONFLICT (hour, ${ROLLUP_DIMENSIONS.join(", ")}) DO UPDATE SET ${sums.join(", ")}`;
+}
 
 const VALUES = new Map(COLUMNS.map(({ name, value }) => [name, value]));
-
-function valueOf(row: EntryRow, column: string): ColumnValue {
-  return VALUES.get(column)!(row);
-}
+const DIMENSION_VALUES = ROLLUP_DIMENSIONS.map((name) => VALUES.get(name)! as (row: EntryRow) => string);
+const INPUT_TOKENS = VALUES.get("input_tokens")! as (row: EntryRow) => number;
+const OUTPUT_TOKENS = VALUES.get("output_tokens")! as (row: EntryRow) => number;
+const WASTE = VALUES.get("waste_nano_usd")! as (row: EntryRow) => bigint;
+/** Joins names to a key: no name holds it, because {@link COLUMNS} let no NUL through. */
+const SEPARATOR = "\0";
 
 /** Adds up the entries of a batch; an entry that arrives late goes to the hour its attempt began in, a reversal takes away there. */
 export function rollUp(rows: readonly EntryRow[]): readonly RollupRow[] {
   const groups = new Map<string, RollupRow>();
   for (const row of rows) {
-    const hour = Number(row.decoded.startedAtUs / BigInt(ROLLUP_HOUR_US));
-    const dimensions = ROLLUP_DIMENSIONS.map((name) => valueOf(row, name) as string);
-    const key = JSON.stringify([hour, ...dimensions]);
+    const hour = hourOf(row);
+    let key = String(hour);
+    for (const value of DIMENSION_VALUES) key += SEPARATOR + value(row);
     let group = groups.get(key);
-    if (group === undefined) groups.set(key, (group = { hour, dimensions, sums: ROLLUP_SUMS.map(() => 0n) }));
-    for (const [index, amount] of sumsOf(row).entries()) group.sums[index]! += amount;
+    if (group === undefined) {
+      groups.set(key, (group = { hour, dimensions: DIMENSION_VALUES.map((value) => value(row)), sums: ROLLUP_SUMS.map(() => 0n) }));
+    }
+    addTo(group.sums, row);
   }
   return [...groups.values()];
 }
 
-function sumsOf(row: EntryRow): readonly bigint[] {
+/** The same sums, by whole days: what a report over a month reads. The hour is the day's first. */
+export function rollUpDays(hours: readonly RollupRow[]): readonly RollupRow[] {
+  const groups = new Map<string, RollupRow>();
+  for (const { hour, dimensions, sums } of hours) {
+    const first = hour - (hour % DAY_HOURS);
+    const key = `${first}${SEPARATOR}${dimensions.join(SEPARATOR)}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, { hour: first, dimensions, sums: [...sums] });
+    else for (const [index, amount] of sums.entries()) group.sums[index]! += amount;
+  }
+  return [...groups.values()];
+}
+
+function hourOf(row: EntryRow): number {
+  return Number(row.decoded.startedAtUs / HOUR_US);
+}
+
+/** In the order of {@link ROLLUP_SUMS}. */
+function addTo(sums: bigint[], row: EntryRow): void {
+  const { attempt, costNanoUsd } = row.decoded;
   const isIdle = row.decoded.purpose === "idle";
-  const whole = (column: string): bigint => BigInt(valueOf(row, column) as number | bigint);
-  return [
-    row.decoded.attempt === 1 ? BigInt(row.sign) : 0n,
-    isIdle ? 0n : BigInt(row.sign),
-    whole("input_tokens"),
-    whole("output_tokens"),
-    whole("cost_nano_usd"),
-    whole("waste_nano_usd"),
-    row.baselineNanoUsd,
-    isIdle ? row.decoded.costNanoUsd : 0n,
-    isIdle ? 1n : 0n,
-  ];
+  const add = (index: number, amount: number | bigint): void => {
+    if (amount !== 0 && amount !== 0n) sums[index]! += BigInt(amount);
+  };
+  add(0, attempt === 1 ? row.sign : 0);
+  add(1, isIdle ? 0 : row.sign);
+  add(2, INPUT_TOKENS(row));
+  add(3, OUTPUT_TOKENS(row));
+  add(4, costNanoUsd);
+  add(5, WASTE(row));
+  add(6, row.baselineNanoUsd);
+  add(7, isIdle ? costNanoUsd : 0n);
+  add(8, isIdle ? 1 : 0);
 }

@@ -6,7 +6,17 @@ import type { Entry, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import { COLUMNS } from "./columns.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
-import { ROLLUP_ADD, ROLLUP_COLUMNS, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS, rollUp } from "./rollups.ts";
+import {
+  ROLLUP_COLUMNS,
+  ROLLUP_DAYS_FILL,
+  ROLLUP_DIMENSIONS,
+  ROLLUP_FILL,
+  ROLLUP_SUMS,
+  ROLLUP_TABLES,
+  rollUp,
+  rollUpDays,
+  rollupAdd,
+} from "./rollups.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
 import { answersOf, type AnswerRow, type Replaced, type ScoreRow, type ScoreSums } from "./scores/answers.ts";
 import { findAnswer, noteAnswers, putScore, SQLITE_SCORE_TABLES, sumScores } from "./scores/sqlite-scores.ts";
@@ -45,6 +55,10 @@ const MIGRATIONS = [
    CREATE TABLE budgets (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, state TEXT NOT NULL);
    ${ROLLUP_FILL};`,
   SQLITE_SCORE_TABLES,
+  `CREATE TABLE rollup_days (hour INTEGER NOT NULL, ${ROLLUP_DIMENSIONS.map((name) => `${name} TEXT NOT NULL`).join(", ")},
+     ${ROLLUP_SUMS.map(({ name }) => `${name} INTEGER NOT NULL`).join(", ")},
+     PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITHOUT ROWID;
+   ${ROLLUP_DAYS_FILL};`,
 ];
 
 const DIALECT: SqlDialect = {
@@ -66,7 +80,8 @@ export class SqliteDatabase implements LedgerStore {
   #database: DatabaseSync | undefined;
   #insert: StatementSync | undefined;
   #existing: StatementSync | undefined;
-  #addRollup: StatementSync | undefined;
+  #addHour: StatementSync | undefined;
+  #addDay: StatementSync | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -92,9 +107,12 @@ export class SqliteDatabase implements LedgerStore {
     });
     const names = COLUMNS.map(({ name }) => name);
     this.#insert = database.prepare(`INSERT INTO entries (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`);
-    this.#addRollup = database.prepare(
-      `INSERT INTO rollups (${ROLLUP_COLUMNS.join(", ")}) VALUES (${ROLLUP_COLUMNS.map(() => "?").join(", ")}) ${ROLLUP_ADD}`,
-    );
+    const adder = (table: string): StatementSync =>
+      database.prepare(
+        `INSERT INTO ${table} (${ROLLUP_COLUMNS.join(", ")}) VALUES (${ROLLUP_COLUMNS.map(() => "?").join(", ")}) ${rollupAdd(table)}`,
+      );
+    this.#addHour = adder(ROLLUP_TABLES.hours);
+    this.#addDay = adder(ROLLUP_TABLES.days);
     this.#existing = database.prepare(
       "SELECT kind, record, baseline_nano_usd, part FROM entries WHERE attempt_id = ? AND part < 2 ORDER BY part",
     );
@@ -117,7 +135,9 @@ export class SqliteDatabase implements LedgerStore {
       const plan = planEntries(records, existing, chainEnd(database), nowMs);
       noteAnswers(database, answersOf(plan.rows));
       for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
-      for (const { hour, dimensions, sums } of rollUp(plan.rows)) this.#addRollup!.run(hour, ...dimensions, ...sums);
+      const hours = rollUp(plan.rows);
+      for (const { hour, dimensions, sums } of hours) this.#addHour!.run(hour, ...dimensions, ...sums);
+      for (const { hour, dimensions, sums } of rollUpDays(hours)) this.#addDay!.run(hour, ...dimensions, ...sums);
       if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
       return { entries: plan.rows.length, duplicates: plan.duplicates };
     });

@@ -1,7 +1,5 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { fromBinary } from "@bufbuild/protobuf";
-import { AttemptRecordSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import type { PricedRecord } from "./entries/index.ts";
+import { RECORD, type PricedRecord } from "./entries/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import type { Booked, LedgerStore } from "./store.ts";
 import { errorToWire, type WorkerError } from "./wire-error.ts";
@@ -50,8 +48,8 @@ function bookEncoded(batch: EncodedBatch, nowMs: number): Promise<Booked> {
   const records: PricedRecord[] = [];
   let at = 0;
   for (const [index, length] of batch.lengths.entries()) {
-    const record = fromBinary(AttemptRecordSchema, batch.bytes.subarray(at, at + length));
-    records.push({ record, baselineNanoUsd: batch.baselines[index]! });
+    const encoded = batch.bytes.subarray(at, at + length);
+    records.push({ record: RECORD.decode(encoded), encoded, baselineNanoUsd: batch.baselines[index]! });
     at += length;
   }
   return database.book(records, nowMs);

@@ -6,7 +6,7 @@ import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
 import { entryOf, type PricedRecord } from "./entries/index.ts";
-import { bookBatch, saveBudgetRows } from "./postgres-booking.ts";
+import { bookBatch, EntryRows, saveBudgetRows } from "./postgres-booking.ts";
 import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 import { answerRow, FIND_ANSWER, putScore, SUM_SCORES, sumsRow } from "./scores/postgres-scores.ts";
@@ -77,6 +77,7 @@ class PostgresStore implements LedgerStore {
   #retryTimer: Timer | undefined;
   /** Bookings one after the other: the advisory lock would serialise them anyway, holding connections. */
   #writing: Promise<unknown> = Promise.resolve();
+  readonly #entryRows = new EntryRows();
 
   constructor(deps: PostgresStoreDeps) {
     this.#deps = deps;
@@ -119,7 +120,7 @@ class PostgresStore implements LedgerStore {
   }
 
   book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
-    const booking = this.#writing.then(() => this.#transaction((client) => bookBatch(client, records, nowMs)));
+    const booking = this.#writing.then(() => this.#transaction((client) => bookBatch(client, this.#entryRows, records, nowMs)));
     this.#writing = booking.catch(() => undefined);
     return booking;
   }

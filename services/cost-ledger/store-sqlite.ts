@@ -216,16 +216,16 @@ class SqliteStore implements LedgerStore {
 }
 
 function encodeBatch(records: readonly PricedRecord[]): EncodedBatch {
-  const encoded = records.map(({ record }) => encodeAttemptRecord(record));
-  const bytes = new Uint8Array(encoded.reduce((sum, each) => sum + each.length, 0));
+  const parts = records.map(({ record, encoded }) => encoded ?? encodeAttemptRecord(record));
+  const bytes = new Uint8Array(parts.reduce((sum, each) => sum + each.length, 0));
   let at = 0;
-  for (const each of encoded) {
+  for (const each of parts) {
     bytes.set(each, at);
     at += each.length;
   }
   return {
     bytes,
-    lengths: Uint32Array.from(encoded, (each) => each.length),
+    lengths: Uint32Array.from(parts, (each) => each.length),
     baselines: BigInt64Array.from(records, ({ baselineNanoUsd }) => baselineNanoUsd),
   };
 }

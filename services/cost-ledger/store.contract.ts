@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { AttemptRecordSchema, RecordKind, type AttemptRecord, type Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import type { CostRow, EntryFilter } from "#libs/peers/index.ts";
 import { chainHash, type PricedRecord } from "./entries/index.ts";
 import type { LedgerStore } from "./store.ts";
+import { verifyLedger } from "./verify.ts";
 
 /** Gives a test an empty store, started; it is stopped by the suite. Undefined = this machine cannot. */
 export type OpenStore = (t: TestContext) => Promise<LedgerStore>;
@@ -68,6 +70,44 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     const [entry] = await everything(store);
     assert.deepEqual(entry!.record, full.record);
     assert.deepEqual([entry!.sequence, entry!.bookedAtMs, entry!.reverses], [1n, 5_000, ""]);
+  });
+
+  check(
+    "an entry that stops the ledger: what a database does not take is replaced in the columns and kept in the record",
+    async (store) => {
+      const odd = posted("odd", {
+        tenant: "a\0b",
+        responseId: "r\0",
+        upstreamModel: "\0",
+        tags: { "na\0me": "va\0lue", slash: "\\u0000", quote: '"' },
+        durationMs: Number.NaN,
+        ttftMs: Number.POSITIVE_INFINITY,
+        team: "\u{1f9ea} ünïcode ".repeat(40),
+        costNanoUsd: -9_007_199_254_740_993n,
+        startedAtUs: -1n,
+        usage: create(UsageSchema, { inputTokens: 4_294_967_295, outputTokens: 4_294_967_295, reasoningTokens: 2_147_483_648 }),
+      });
+      await store.book([odd, posted("next")], 1);
+      const entries = await everything(store);
+      assert.deepEqual(
+        entries.map(({ record }) => record!.attemptId),
+        ["odd", "next"],
+      );
+      assert.equal(entries[0]!.record!.tenant, "a\0b");
+      assert.deepEqual(groupsOf(await store.costs({ by: ["tenant"] })), ["acme", "a\ufffdb"]);
+      assert.deepEqual(groupsOf(await store.costs({ by: ["tag:slash"] })), ["", "\\u0000"]);
+      const report = await verifyLedger(store);
+      assert.deepEqual(report.problems, []);
+    },
+  );
+
+  check("fields of a newer ingress stay in the record that is booked", async (store) => {
+    const { record } = posted("a1");
+    const encoded = Buffer.concat([toBinary(AttemptRecordSchema, record), Buffer.from([0xa2, 0x06, 0x02, 0x68, 0x69])]);
+    await store.book([{ record, encoded, baselineNanoUsd: 0n }], 1);
+    const [row] = await store.chain(0n, 1);
+    assert.deepEqual(Buffer.from(row!.record), encoded);
+    assert.deepEqual((await verifyLedger(store)).problems, []);
   });
 
   check("an attempt is booked once, however often and in whatever order it is delivered", async (store) => {

@@ -1,8 +1,7 @@
-import { create, fromBinary } from "@bufbuild/protobuf";
-import { AttemptRecordSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { create } from "@bufbuild/protobuf";
 import { LedgerReportSchema, type LedgerReport } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { COLUMNS } from "./columns.ts";
-import { CHAIN_START, chainHash, type ChainEnd } from "./entries/index.ts";
+import { CHAIN_START, chainHash, RECORD, type ChainEnd } from "./entries/index.ts";
 import type { ChainRow, LedgerStore, RollupSums } from "./store.ts";
 
 /** Rows read at a time. */
@@ -72,7 +71,7 @@ function checkRow(row: ChainRow, last: ChainEnd, findings: Findings): void {
 
 function differingColumns(row: ChainRow): readonly string[] {
   try {
-    const decoded = fromBinary(AttemptRecordSchema, row.record);
+    const decoded = RECORD.decode(row.record);
     const entry = { ...row, attemptId: decoded.attemptId, sign: row.part === 1 ? (-1 as const) : (1 as const), decoded };
     return COLUMNS.filter(({ name, value }) => normal(name, row.columns[name]) !== normal(name, value(entry))).map(({ name }) => name);
   } catch {

@@ -12,3 +12,4 @@ export {
   type PricedRecord,
 } from "./plan.ts";
 export { priceRecord, type CheckedRecord } from "./price-record.ts";
+export { decodeRecordBatch, RECORD, type ReceivedRecord, type RecordBatch } from "./record-batch.ts";

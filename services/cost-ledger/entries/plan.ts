@@ -1,7 +1,8 @@
-import { createHash } from "node:crypto";
-import { create, fromBinary } from "@bufbuild/protobuf";
-import { AttemptRecordSchema, EntrySchema, RecordKind, type AttemptRecord, type Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { hash } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { EntrySchema, RecordKind, type AttemptRecord, type Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
+import { RECORD } from "./record-batch.ts";
 
 /** Which of an attempt's entries a row is. At most one of each: the store's unique key is (attempt, part). */
 export const PART = {
@@ -48,6 +49,8 @@ export interface ChainEnd {
 /** A record as it is to be booked, priced and checked. */
 export interface PricedRecord {
   readonly record: AttemptRecord;
+  /** Its bytes where they are at hand and still its own. */
+  readonly encoded?: Uint8Array;
   readonly baselineNanoUsd: bigint;
 }
 
@@ -91,7 +94,7 @@ export function planEntries(
     const booked = existing.get(attemptId);
     if (booked === undefined) add(priced, PART.original, 1);
     else if (booked.kind === RecordKind.EXPIRE && !booked.reversed && priced.record.kind === RecordKind.POST) {
-      const estimate = fromBinary(AttemptRecordSchema, booked.record);
+      const estimate = RECORD.decode(booked.record);
       const reversal = { ...estimate, costNanoUsd: -estimate.costNanoUsd };
       add({ record: reversal, baselineNanoUsd: -booked.baselineNanoUsd }, PART.reversal, -1);
       add(priced, PART.replacement, 1);
@@ -102,7 +105,7 @@ export function planEntries(
 
 function chainRow(end: ChainEnd, priced: PricedRecord, part: number, sign: 1 | -1, bookedAtMs: number): EntryRow {
   const sequence = end.sequence + 1n;
-  const record = encodeAttemptRecord(priced.record);
+  const record = priced.encoded ?? encodeAttemptRecord(priced.record);
   return {
     sequence,
     attemptId: priced.record.attemptId,
@@ -125,19 +128,28 @@ export interface ChainLink {
   readonly record: Uint8Array;
 }
 
+const HASH_BYTES = 32;
+const HEAD_BYTES = 25;
+/** Where a hash's input is put together; grows with the largest record. */
+let input = Buffer.alloc(1024);
+
 /** SHA-256 of the previous hash and the row: a changed, missing or inserted row breaks the chain there. */
 export function chainHash(previous: Uint8Array, link: ChainLink): Uint8Array {
-  const head = Buffer.alloc(25);
-  head.writeBigUInt64BE(link.sequence);
-  head[8] = link.part;
-  head.writeBigInt64BE(BigInt(Math.floor(link.bookedAtMs)), 9);
-  head.writeBigInt64BE(link.baselineNanoUsd, 17);
-  return createHash("sha256").update(previous).update(head).update(link.record).digest();
+  const { record } = link;
+  const length = HASH_BYTES + HEAD_BYTES + record.length;
+  if (input.length < length) input = Buffer.alloc(2 * length);
+  input.set(previous);
+  input.writeBigUInt64BE(link.sequence, HASH_BYTES);
+  input[HASH_BYTES + 8] = link.part;
+  input.writeBigInt64BE(BigInt(Math.floor(link.bookedAtMs)), HASH_BYTES + 9);
+  input.writeBigInt64BE(link.baselineNanoUsd, HASH_BYTES + 17);
+  input.set(record, HASH_BYTES + HEAD_BYTES);
+  return hash("sha256", input.subarray(0, length), "buffer");
 }
 
 /** The entry of a stored row. */
 export function entryOf(sequence: bigint, part: number, bookedAtMs: number, record: Uint8Array): Entry {
-  const decoded = fromBinary(AttemptRecordSchema, record);
+  const decoded = RECORD.decode(record);
   return create(EntrySchema, {
     record: decoded,
     sequence,

@@ -1,4 +1,5 @@
 import { type EntryRow, PART } from "../entries/index.ts";
+import { withoutNul } from "../postgres-binary.ts";
 
 /** How long an answer can be scored after it was booked, ms. Bounds the table that finds answers by their ids. */
 export const ANSWER_KEPT_MS = 30 * 24 * 3_600_000;
@@ -49,7 +50,8 @@ export type Replaced = number | undefined;
 export function answersOf(rows: readonly EntryRow[]): readonly AnswerRow[] {
   const answers = new Map<string, AnswerRow>();
   for (const { decoded, part, bookedAtMs } of rows) {
-    const { tenant, responseId, experiment, arm, experimentRevision: revision } = decoded;
+    const { experiment, arm, experimentRevision: revision } = decoded;
+    const [tenant, responseId] = [withoutNul(decoded.tenant), withoutNul(decoded.responseId)];
     if (responseId === "" || decoded.role !== "" || part === PART.reversal) continue;
     answers.set(`${tenant}\u0000${responseId}`, { tenant, responseId, experiment, arm, revision, bookedAtMs: Math.floor(bookedAtMs) });
   }

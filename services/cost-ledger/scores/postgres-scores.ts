@@ -1,4 +1,5 @@
 import type pg from "pg";
+import { integers, texts } from "../postgres-binary.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./answers.ts";
 
 /** The tables, for the migration that makes them. */
@@ -18,14 +19,15 @@ const NOTE = `INSERT INTO answers SELECT * FROM unnest($1::text[], $2::text[], $
 /** Notes whose answers these are; an id given again is the later answer's. */
 export async function noteAnswers(client: pg.PoolClient, answers: readonly AnswerRow[]): Promise<void> {
   if (answers.length === 0) return;
-  await client.query(NOTE, [
-    answers.map(({ tenant }) => tenant),
-    answers.map(({ responseId }) => responseId),
-    answers.map(({ experiment }) => experiment),
-    answers.map(({ arm }) => arm),
-    answers.map(({ revision }) => revision.toString()),
-    answers.map(({ bookedAtMs }) => bookedAtMs),
-  ]);
+  const values = [
+    texts(answers.map(({ tenant }) => tenant)),
+    texts(answers.map(({ responseId }) => responseId)),
+    texts(answers.map(({ experiment }) => experiment)),
+    texts(answers.map(({ arm }) => arm)),
+    integers(answers.map(({ revision }) => revision)),
+    integers(answers.map(({ bookedAtMs }) => bookedAtMs)),
+  ];
+  await client.query({ name: "note-answers", text: NOTE, values });
 }
 
 /** Query and reading of the answer a tenant got under an id. */

@@ -18,7 +18,7 @@ import { ingest, type IngestReport } from "./ingest.ts";
 import { askCosts } from "./queries.ts";
 import { ledgerConfig, Traffic } from "./traffic.ts";
 
-const SERVICE = fileURLToPath(new URL("./service.ts", import.meta.url));
+const SERVICE = fileURLToPath(new URL("./service-main.ts", import.meta.url));
 
 const USAGE = `usage: npm run bench:ledger -- [--entries N] [--store postgres|sqlite] [--dir FOLDER] [--keep]
 

@@ -11,6 +11,9 @@ export interface LiveTarget {
   modelOf(backend: number): string;
 }
 
+/** What is kept of an error's body, characters. */
+const ERROR_CHARS = 200;
+
 /** The mark of a chunk with text in it. */
 const CONTENT = Buffer.from('"content":"');
 const DONE = Buffer.from("data: [DONE]");
@@ -86,8 +89,9 @@ class LiveFlight implements Placement {
     const failed = (reason: string): void => this.#end(-1, reason, Number.POSITIVE_INFINITY, 0);
     call.once("error", (error) => failed(error.message));
     call.once("response", (answer) => {
-      if (answer.statusCode !== 200) failed(`status ${answer.statusCode}`);
+      let text = "";
       answer.on("data", (chunk: Buffer) => {
+        if (answer.statusCode !== 200) text += chunk.toString("utf8");
         if (chunk.includes(CONTENT)) {
           lastMs = clock.monotonicMs();
           if (firstMs === 0) {
@@ -99,7 +103,7 @@ class LiveFlight implements Placement {
       });
       answer.once("error", (error) => failed(error.message));
       answer.once("end", () => {
-        if (answer.statusCode !== 200) return;
+        if (answer.statusCode !== 200) return failed(`${answer.statusCode} ${text.slice(0, ERROR_CHARS)}`);
         if (!whole || firstMs === 0) return failed("the stream broke off");
         this.#end(backendOf(this.#deps.view, answer.headers["x-signalbox-backend"]), "", firstMs, lastMs);
         router.done?.(request, backend, lastMs - this.#sentMs);

@@ -10,6 +10,8 @@ export interface LiveRow {
   readonly virtual: Score;
   /** Answers that never came or broke off, live. */
   readonly errors: number;
+  /** 99th percentile of how late the client sent a request, ms: what this machine's own load added to every time. */
+  readonly lateP99Ms: number;
   /** Load average of the machine over the last minute, at the end of the run: what else wanted its processors. */
   readonly loadAverage: number;
   readonly date: string;
@@ -64,8 +66,8 @@ export function comparisonOf({ rows }: LiveResults): string[] {
 
 function markdownOf(results: LiveResults): string {
   const rows = results.rows.map(
-    ({ policy, live, virtual, errors, loadAverage }) =>
-      `| ${policy} | ${share(live)} | ${share(virtual)} | ${ms(live.ttftP50Ms)} / ${ms(virtual.ttftP50Ms)} | ${ms(live.ttftP99Ms)} / ${ms(virtual.ttftP99Ms)} | ${ms(live.tpotP99Ms)} / ${ms(virtual.tpotP99Ms)} | ${errors} | ${loadAverage.toFixed(1)} |`,
+    ({ policy, live, virtual, errors, lateP99Ms, loadAverage }) =>
+      `| ${policy} | ${share(live)} | ${share(virtual)} | ${ms(live.ttftP50Ms)} / ${ms(virtual.ttftP50Ms)} | ${ms(live.ttftP99Ms)} / ${ms(virtual.ttftP99Ms)} | ${ms(live.tpotP99Ms)} / ${ms(virtual.tpotP99Ms)} | ${errors} | ${ms(lateP99Ms)} | ${loadAverage.toFixed(1)} |`,
   );
   const [first] = results.rows;
   return `# The live run
@@ -78,10 +80,11 @@ is the evaluation's model of vLLM (see [README.md](README.md)) on the wall clock
 - **Workload**: ${results.workload}
 - **Rivals** choose in the client by their formulas and force the backend with a model that has no other; nothing waits for them in the mesh. So
   every request of every policy passes the same ingress, policy engine and adapter, and only the choice differs.
+- **Sent late** is how long after its time the client got to send a request, and **load average** that of the whole machine: what else ran on it.
 - **Virtual** is \`npm run evaluate\`'s machinery on the very same requests, machines and targets.
 ${first === undefined ? "" : `- **Sources** of the router: ${[...new Set(results.rows.map(({ sources }) => sources))].join(", ")}\n`}
-| policy | targets met, live | virtual | TTFT p50 live / virtual | TTFT p99 | TPOT p99 | errors | load average |
-|---|---:|---:|---:|---:|---:|---:|---:|
+| policy | targets met, live | virtual | TTFT p50 live / virtual | TTFT p99 | TPOT p99 | errors | sent late p99 | load average |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|
 ${rows.join("\n")}
 
 ${comparisonOf(results)

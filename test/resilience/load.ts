@@ -15,6 +15,9 @@ export interface Seen {
   readonly shouldRetry: string;
 }
 
+/** Period of requests that need no backend, ms. */
+const FLOOR_EVERY_MS = 100;
+
 /** Longest a request may hang before it counts as hung, ms. */
 const HUNG_MS = 70_000;
 
@@ -25,6 +28,9 @@ export class Load {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
   readonly #open = new Set<Promise<void>>();
   readonly #timer: NodeJS.Timeout;
+  readonly #floorTimer: NodeJS.Timeout;
+  /** How long the gateway took for a request that needs no backend, and when: what the machine itself costs. */
+  readonly floor: { readonly atMs: number; readonly tookMs: number }[] = [];
   readonly #startedMs = Date.now();
   #sent = 0;
 
@@ -38,11 +44,13 @@ export class Load {
       },
       Math.min(10, gapMs),
     );
+    this.#floorTimer = setInterval(() => this.#sendFloor(), FLOOR_EVERY_MS);
   }
 
   /** Sends no more, and resolves when everything is answered. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
+    clearInterval(this.#floorTimer);
     await Promise.all(this.#open);
     this.#agent.destroy();
   }
@@ -50,6 +58,16 @@ export class Load {
   /** What was due from `fromMs` until before `untilMs`. */
   between(fromMs: number, untilMs: number): Seen[] {
     return this.seen.filter(({ atMs }) => atMs >= fromMs && atMs < untilMs);
+  }
+
+  #sendFloor(): void {
+    const atMs = Date.now();
+    const call = httpRequest(`${this.#api}/v1/models`, { agent: this.#agent }, (answer) => {
+      answer.resume();
+      answer.once("end", () => void this.floor.push({ atMs, tookMs: Date.now() - atMs }));
+    });
+    call.once("error", () => {});
+    call.end();
   }
 
   #send(atMs: number): void {

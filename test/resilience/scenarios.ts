@@ -140,6 +140,10 @@ function allDown(kind: "refuse" | "503"): Scenario {
       const during = load.between(faultMs + 1_000, clearMs - 1_000);
       const wrong = during.filter(({ status, retryAfter, shouldRetry }) => status !== 503 || retryAfter === "" || shouldRetry !== "true");
       const p99 = latency(during);
+      const floor = quantile(
+        load.floor.filter(({ atMs }) => atMs >= faultMs + 1_000 && atMs < clearMs).map(({ tookMs }) => tookMs),
+        0.99,
+      );
       const back = recoveryMs(load, clearMs, clearMs + 12_000);
       const hung = load.seen.filter(({ tookMs, status }) => status === 0 || tookMs > 30_000);
       return [
@@ -149,7 +153,12 @@ function allDown(kind: "refuse" | "503"): Scenario {
           value: failuresOf(wrong),
           met: wrong.length === 0,
         },
-        { what: "p99 of the refusal", goal: "<= 50 ms", value: `${p99.toFixed(0)} ms of ${during.length}`, met: p99 <= 50 },
+        {
+          what: "p99 of the refusal",
+          goal: "<= 50 ms",
+          value: `${p99.toFixed(0)} ms of ${during.length}, where GET /v1/models takes ${floor.toFixed(0)} ms`,
+          met: p99 <= 50,
+        },
         { what: "requests that hung", goal: "0", value: String(hung.length), met: hung.length === 0 },
         { what: "everything answered again after the fault went", goal: "<= 5 s", value: seconds(back), met: back <= 5_000 },
       ];

@@ -1,6 +1,10 @@
 import type { Clock, Random } from "./clock.ts";
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+/** ASCII of the lower-case hexadecimal digits. */
+const DIGITS = Buffer.from("0123456789abcdef");
+
+/** Where the digits of an id's bytes stand in its text: two a byte, around four hyphens. */
+const PLACES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 /**
  * Draws UUIDv7s (RFC 9562): 48 bits of time, 74 random bits, ordered within one generator even in the same
@@ -9,6 +13,13 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 export function createUuidV7(clock: Clock, random: Random): () => string {
   const pool = new Uint8Array(8 * 256);
   let poolAt = pool.length;
+  // One flat text is cut from here: joining it digit by digit leaves a chain of twenty strings behind.
+  const text = Buffer.from("00000000-0000-0000-0000-000000000000");
+  const put = (index: number, byte: number): void => {
+    const place = PLACES[index]!;
+    text[place] = DIGITS[byte >>> 4]!;
+    text[place + 1] = DIGITS[byte & 15]!;
+  };
   let lastMs = 0;
   let counter = 0;
   return () => {
@@ -28,27 +39,16 @@ export function createUuidV7(clock: Clock, random: Random): () => string {
     const low = lastMs & 0xffff;
     const at = poolAt;
     poolAt += 8;
-    return (
-      HEX[(high >>> 24) & 0xff]! +
-      HEX[(high >>> 16) & 0xff]! +
-      HEX[(high >>> 8) & 0xff]! +
-      HEX[high & 0xff]! +
-      "-" +
-      HEX[low >>> 8]! +
-      HEX[low & 0xff]! +
-      "-" +
-      HEX[0x70 | (counter >>> 8)]! +
-      HEX[counter & 0xff]! +
-      "-" +
-      HEX[0x80 | (pool[at]! & 0x3f)]! +
-      HEX[pool[at + 1]!]! +
-      "-" +
-      HEX[pool[at + 2]!]! +
-      HEX[pool[at + 3]!]! +
-      HEX[pool[at + 4]!]! +
-      HEX[pool[at + 5]!]! +
-      HEX[pool[at + 6]!]! +
-      HEX[pool[at + 7]!]!
-    );
+    put(0, (high >>> 24) & 0xff);
+    put(1, (high >>> 16) & 0xff);
+    put(2, (high >>> 8) & 0xff);
+    put(3, high & 0xff);
+    put(4, low >>> 8);
+    put(5, low & 0xff);
+    put(6, 0x70 | (counter >>> 8));
+    put(7, counter & 0xff);
+    put(8, 0x80 | (pool[at]! & 0x3f));
+    for (let index = 1; index < 8; index++) put(8 + index, pool[at + index]!);
+    return text.toString("latin1");
   };
 }

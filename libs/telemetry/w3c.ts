@@ -38,24 +38,20 @@ export function parseTracestate(values: readonly string[]): string {
   return text.length > STATE_MAX_LENGTH ? "" : text;
 }
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-
 /** Draws ids of `bytes` random bytes in lower-case hex from a pool; all-zero ids are illegal and drawn again. */
 export function createIdSource(random: Random): (bytes: number) => string {
-  const pool = new Uint8Array(4096);
+  const pool = Buffer.alloc(4096);
   let at = pool.length;
   return function draw(bytes: number): string {
     if (at + bytes > pool.length) {
       random.bytes(pool);
       at = 0;
     }
-    let text = "";
+    const from = at;
+    at += bytes;
     let any = 0;
-    for (let index = 0; index < bytes; index++) {
-      any |= pool[at]!;
-      text += HEX[pool[at++]!]!;
-    }
-    return any === 0 ? draw(bytes) : text;
+    for (let index = from; index < at; index++) any |= pool[index]!;
+    return any === 0 ? draw(bytes) : pool.toString("hex", from, at);
   };
 }
 

@@ -42,7 +42,7 @@ test("quantiles follow the latest samples, and a token rate needs tokens", () =>
 });
 
 /** A backend with an hour of history at `usualMs`, then `nowMs` for its latest answers. */
-function paced(usualMs: number, latestMs: number, latest = 10): Estimator {
+function paced(usualMs: number, latestMs: number, latest = 20): Estimator {
   const estimator = new Estimator(WINDOW_MS);
   for (let index = 0; index < 200; index++) estimator.add(okEnd(usualMs), index * 100);
   for (let index = 0; index < latest; index++) estimator.add(okEnd(latestMs), 60_000 + index * 100);
@@ -50,7 +50,7 @@ function paced(usualMs: number, latestMs: number, latest = 10): Estimator {
 }
 
 test("ten times slower than pool and past ejects at once; four times degrades after 15 s; a slow nature does neither", () => {
-  const nowMs = 61_000;
+  const nowMs = 62_000;
   const usual = [paced(100, 100), paced(100, 110), paced(100, 90)].map((one) => one.view(nowMs));
   const gray = paced(100, 1_000).view(nowMs);
   assert.ok(slowRatio(gray, usual) > 8);
@@ -64,7 +64,7 @@ test("ten times slower than pool and past ejects at once; four times degrades af
 });
 
 test("a load peak that slows the whole pool, and too few samples, accuse nobody", () => {
-  const nowMs = 61_000;
+  const nowMs = 62_000;
   const all = [paced(100, 1_000), paced(100, 1_100), paced(100, 900)].map((one) => one.view(nowMs));
   for (const [index, own] of all.entries()) {
     const others = all.filter((_, other) => other !== index);

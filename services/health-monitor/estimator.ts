@@ -5,8 +5,8 @@ import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 const BUCKETS = 10;
 /** Latest samples kept of each latency. */
 const SAMPLES_MAX = 256;
-/** Samples that make a median worth comparing: with fewer, one long prompt beside a few short ones moves it. */
-export const SAMPLES_LEAST = 10;
+/** Samples that make a median worth comparing: with fewer, a run of long prompts on one backend looks like a slow one. */
+export const SAMPLES_LEAST = 20;
 /** Output tokens that make an answer's mean pace the backend's: in fewer, the prefill of one neighbour is most of it. */
 const PACE_TOKENS_LEAST = 32;
 /** Age of samples that say how fast a backend is now, ms. */

@@ -168,6 +168,7 @@ export function learnDispatch(state: BackendState, uncachedTokens: number, input
   const rate = faded(state.prefillRate, state.prefillRateAtMs, nowMs, PREFILL_RATE_TAU_MS);
   state.prefillRate = rate + uncachedTokens / (PREFILL_RATE_TAU_MS / 1_000);
   state.prefillRateAtMs = nowMs;
+  state.meanUncached += MEAN_WEIGHT * (uncachedTokens - state.meanUncached);
   state.meanContext += MEAN_WEIGHT * (inputTokens + state.meanOutput / 2 - state.meanContext);
 }
 

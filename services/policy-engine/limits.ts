@@ -1,12 +1,19 @@
-import { prefillShare, PRIOR } from "./predict.ts";
+import { PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
 /**
- * Share of the pace target that the limit aims at. Above one: the limit is the last resort behind a placement that keeps within the
- * target where it can, and requests held back with room left miss their first token for nothing.
+ * Shares of the pace target that the limit aims at. A peak is let in: a request held back misses its first token, and the placement
+ * keeps most of those that run on time. Overload that lasts is held back to what keeps its pace, since otherwise everybody is late.
  */
-const TARGET_SHARE = 1.15;
+const PEAK_SHARE = 2;
+const OVERLOAD_SHARE = 0.95;
+
+/** How long a backend must have had more than it can do at its pace before that counts as overload, ms: longer than answers take. */
+const OVERLOAD_AFTER_MS = 30_000;
+
+/** The overload is over when it has less than this share of what it can do. */
+const RELIEVED_SHARE = 0.8;
 
 /** A limit cannot make a backend faster than it is alone: the pace aimed at is never below this many times that. */
 export const PACE_LONE_FACTOR = 2;
@@ -22,20 +29,32 @@ export function refreshLimit(backend: CompiledBackend, state: BackendState, pace
     return;
   }
   if (!backend.structural) {
-    const aimMs = Math.max(TARGET_SHARE * paceTargetMs, PACE_LONE_FACTOR * state.tpot.quantile(0.1));
+    const aimMs = Math.max(paceTargetMs, PACE_LONE_FACTOR * state.tpot.quantile(0.1));
     state.limit.step(aimMs, state.inFlight, nowMs);
   }
-  const modelled = backend.structural ? modelLimit(backend, state, paceTargetMs, nowMs) : concurrency.max;
+  const modelled = backend.structural ? peakLimit(backend, state, paceTargetMs, nowMs) : concurrency.max;
   state.limitValue = Math.max(concurrency.min, Math.min(state.limit.value, modelled));
 }
 
-/** The most sequences whose predicted pace and memory stay within their targets. */
-export function modelLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number, nowMs: number): number {
-  const ratio = (state.decodeRatio * backend.scale) / (1 - prefillShare(backend, state, nowMs));
-  const perSequence = PRIOR.decode + PRIOR.kv * state.meanContext;
-  const lone = PRIOR.base + perSequence;
-  const aim = Math.max((TARGET_SHARE * paceTargetMs) / ratio, PACE_LONE_FACTOR * lone);
-  const byPace = Math.floor((aim - PRIOR.base) / perSequence);
+/** The limit that holds now: what a peak may take up, or what an overloaded backend can do at its pace. */
+function peakLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number, nowMs: number): number {
+  const sustained = modelLimit(backend, state, OVERLOAD_SHARE * paceTargetMs);
+  if (state.load < (state.overloadSinceMs === Number.POSITIVE_INFINITY ? sustained : RELIEVED_SHARE * sustained)) {
+    state.overloadSinceMs = Number.POSITIVE_INFINITY;
+  } else if (state.overloadSinceMs > nowMs) state.overloadSinceMs = nowMs;
+  return nowMs - state.overloadSinceMs >= OVERLOAD_AFTER_MS ? sustained : modelLimit(backend, state, PEAK_SHARE * paceTargetMs);
+}
+
+/**
+ * The most sequences whose pace in the long run stays within `aimMs` and whose contexts fit: each takes its share of every
+ * iteration, and its prompt is computed once per answer, in time that all of them lose.
+ */
+export function modelLimit(backend: CompiledBackend, state: BackendState, aimMs: number): number {
+  const decode = state.decodeRatio * backend.scale;
+  const promptMs = (state.prefillRatio * backend.scale * PRIOR.prefill * state.meanUncached) / Math.max(1, state.meanOutput);
+  const perSequence = decode * (PRIOR.decode + PRIOR.kv * state.meanContext) + promptMs;
+  const lone = decode * PRIOR.base + perSequence;
+  const byPace = Math.floor((Math.max(aimMs, PACE_LONE_FACTOR * lone) - decode * PRIOR.base) / perSequence);
   const byMemory =
     state.kvCapacityTokens > 0 ? Math.floor((KV_SHARE * state.kvCapacityTokens) / state.meanContext) : Number.POSITIVE_INFINITY;
   return Math.min(byPace, byMemory);

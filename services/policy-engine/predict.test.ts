@@ -177,14 +177,31 @@ test("owned capacity is free while there is room and as dear as the cheapest clo
 
 test("the modelled limit is the most sequences whose pace and memory stay within their targets", () => {
   const { compiled, state } = gpu();
-  assert.equal(modelLimit(compiled, state, 50, 0), Math.floor((1.15 * 50 - 10) / (0.07 + 0.065)));
-  state.kvCapacityTokens = 100_000;
-  assert.equal(modelLimit(compiled, state, 50, 0), 90);
+  const prompt = (0.065 * 1_000) / 200;
+  assert.equal(modelLimit(compiled, state, 50), Math.floor((50 - 10) / (0.07 + 0.065 + prompt)));
+  state.kvCapacityTokens = 50_000;
+  assert.equal(modelLimit(compiled, state, 50), 45);
   state.kvCapacityTokens = 0;
   state.decodeRatio = 8;
-  assert.ok(modelLimit(compiled, state, 50, 0) >= 60, "a backend slow when alone is not throttled for it");
+  assert.ok(modelLimit(compiled, state, 50) >= 50, "a backend slow when alone is not throttled for it");
   refreshLimit(compiled, state, 50, 0);
   assert.ok(state.limitValue >= 1 && state.limitValue <= compiled.config.concurrency.max);
+});
+
+test("a peak is let in beyond the pace; overload that lasts half a minute is held to it until it is relieved", () => {
+  const { compiled, state } = gpu();
+  const sustained = modelLimit(compiled, state, 0.95 * 50);
+  const limitAt = (load: number, nowMs: number): number => {
+    state.inFlight = load;
+    refreshLimit(compiled, state, 50, nowMs);
+    return state.limitValue;
+  };
+  const peak = limitAt(sustained + 10, 0);
+  assert.ok(peak > 2 * sustained, `${peak} against ${sustained}`);
+  assert.equal(limitAt(sustained + 10, 29_999), peak);
+  assert.equal(limitAt(sustained + 10, 30_000), sustained);
+  assert.equal(limitAt(sustained, 60_000), sustained, "full to what it can do is not relieved");
+  assert.equal(limitAt(Math.floor(0.7 * sustained), 61_000), peak);
 });
 
 test("a gap seen while prompts of ours are computed says nothing of the decode pace", () => {

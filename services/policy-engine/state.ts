@@ -70,6 +70,8 @@ export class BackendState {
   prefillRateAtMs = 0;
   meanOutput = MEAN_OUTPUT_PRIOR;
   meanContext = MEAN_CONTEXT_PRIOR;
+  /** Mean uncached prompt of a request, tokens. */
+  meanUncached = MEAN_CONTEXT_PRIOR;
   /** Latencies as observed: time to first token by input bucket, time per output token. */
   readonly ttft: readonly DecayingHistogram[] = INPUT_BUCKETS.map(() => new DecayingHistogram(LATENCY_HALF_LIFE_MS));
   readonly tpot = new DecayingHistogram(LATENCY_HALF_LIFE_MS);
@@ -85,6 +87,8 @@ export class BackendState {
   limit: ConcurrencyLimit;
   /** Concurrency that decisions hold it to: the lowest of what the parts allow, recomputed four times a second. */
   limitValue: number;
+  /** Since when it has had more than it can do at its pace; Infinity = it has not. */
+  overloadSinceMs = Number.POSITIVE_INFINITY;
   rates: RateBucket;
   /** Since when it ramps up again after being closed; -Infinity = it does not. */
   rampSinceMs = Number.NEGATIVE_INFINITY;

@@ -2,6 +2,7 @@ import type { Counter, Family, Gauge, Histogram, Metrics } from "./metrics.ts";
 
 /** Children of one family; beyond this the label values become `other`, so that no client can grow the scrape. */
 const CHILDREN_MAX = 1_000;
+const OTHER = "other";
 
 /** Longest label value kept, characters. */
 const LABEL_MAX_LENGTH = 64;
@@ -73,13 +74,20 @@ class HistogramCell implements Histogram, Cell {
   }
 }
 
+/** Children by the value of one label after the other: looking one up joins no text. */
+interface Branch<T> {
+  readonly next: Map<string, Branch<T>>;
+  cell: T | undefined;
+}
+
 class CellFamily<T extends Cell> implements Family<T> {
   readonly name: string;
   readonly #help: string;
   readonly #type: string;
   readonly #labels: readonly string[];
   readonly #create: () => T;
-  readonly #children = new Map<string, { readonly cell: T; readonly labels: string }>();
+  readonly #root: Branch<T> = { next: new Map(), cell: undefined };
+  readonly #children: { readonly cell: T; readonly labels: string }[] = [];
 
   constructor(name: string, help: string, type: string, labels: readonly string[], create: () => T) {
     this.name = name;
@@ -90,25 +98,32 @@ class CellFamily<T extends Cell> implements Family<T> {
   }
 
   with(...values: readonly string[]): T {
-    const key = this.#labels.length === 1 ? (values[0] ?? "") : values.join("\u0000");
-    return this.#children.get(key)?.cell ?? this.#add(key, values);
+    let branch: Branch<T> | undefined = this.#root;
+    for (let index = 0; index < values.length; index++) {
+      branch = branch.next.get(values[index]!);
+      if (branch === undefined) return this.#add(values);
+    }
+    return branch.cell ?? this.#add(values);
   }
 
   render(): string {
     const lines = [`# HELP ${this.name} ${this.#help}`, `# TYPE ${this.name} ${this.#type}`];
-    for (const { cell, labels } of this.#children.values()) lines.push(cell.render(this.name, labels));
+    for (const { cell, labels } of this.#children) lines.push(cell.render(this.name, labels));
     return lines.join("\n");
   }
 
-  #add(key: string, values: readonly string[]): T {
+  #add(values: readonly string[]): T {
     if (values.length !== this.#labels.length) throw new Error(`${this.name} takes labels ${this.#labels.join(", ")}`);
-    if (this.#children.size >= CHILDREN_MAX) {
-      const other = this.#labels.map(() => "other");
-      const otherKey = other.join("\u0000");
-      if (key !== otherKey) return this.#children.get(otherKey)?.cell ?? this.#add(otherKey, other);
+    if (this.#children.length >= CHILDREN_MAX && values.some((value) => value !== OTHER)) return this.with(...values.map(() => OTHER));
+    let branch = this.#root;
+    for (const value of values) {
+      let next = branch.next.get(value);
+      if (next === undefined) branch.next.set(value, (next = { next: new Map(), cell: undefined }));
+      branch = next;
     }
     const cell = this.#create();
-    this.#children.set(key, { cell, labels: this.#text(values) });
+    branch.cell = cell;
+    this.#children.push({ cell, labels: this.#text(values) });
     return cell;
   }
 

@@ -73,6 +73,8 @@ export const DECISIONS_MAX_BYTES = 256 * 1024 ** 2;
 export const BUDGET_ALERTS: readonly number[] = [0.5, 0.8, 1];
 /** Tenants share alike. */
 export const TENANT_WEIGHT = 1;
+/** What shadow copies may cost over an experiment's life unless told: a forgotten share is an annoyance, no disaster. */
+export const SHADOW_BUDGET_NANO_USD = 5_000_000_000n;
 /** What judges may spend on an experiment unless told: a few thousand short verdicts. */
 export const JUDGE_BUDGET_NANO_USD = 5_000_000_000n;
 /** Share of an experiment's answers a judge reads. */

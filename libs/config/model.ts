@@ -231,6 +231,8 @@ export interface ExperimentConfig {
   };
   /** Share of traffic copied to an arm nobody sees, 0..1. */
   readonly shareShadow: number;
+  /** What the copies may cost over the experiment's whole life. */
+  readonly shadowBudgetNanoUsd: bigint;
   readonly steps: readonly number[];
   readonly judge:
     | { readonly model: string; readonly share: number; readonly budgetNanoUsd: bigint; readonly prompt: string | undefined }

@@ -161,6 +161,7 @@ export function resolveExperiments(file: FileConfig, models: ReadonlyMap<string,
         action: written.guards?.action ?? "rollback",
       },
       shareShadow: written.share_shadow ?? 0,
+      shadowBudgetNanoUsd: written.shadow_budget ?? defaults.SHADOW_BUDGET_NANO_USD,
       steps: written.steps ?? [],
       judge: written.judge && {
         model: written.judge.model,

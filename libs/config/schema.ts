@@ -164,6 +164,7 @@ const experiment = z.strictObject({
     })
     .optional(),
   share_shadow: share.optional(),
+  shadow_budget: money.optional(),
   steps: z.array(share).optional(),
   judge: z.strictObject({ model: text, share: share.optional(), budget: money.optional(), prompt: text.optional() }).optional(),
 });

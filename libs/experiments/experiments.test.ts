@@ -26,6 +26,7 @@ function configWith(weight: number | undefined): Config {
     ]),
     guards: NO_GUARDS,
     shareShadow: 0,
+    shadowBudgetNanoUsd: 0n,
     steps: [],
     judge: undefined,
   });

@@ -1,4 +1,4 @@
-import type { BudgetConfig, TenantConfig } from "#libs/config/model.ts";
+import type { BudgetConfig, Config, ExperimentConfig, TenantConfig } from "#libs/config/model.ts";
 import type { BudgetPeriod } from "./budget-windows.ts";
 
 /** One budget of the configuration, with a name of its own: ingresses and the ledger read the same file and must mean the same thing. */
@@ -17,8 +17,32 @@ export interface BudgetSpec {
   readonly alert: readonly number[];
 }
 
-/** Every budget of every tenant, in the order of the configuration. */
-export function budgetSpecs(tenants: ReadonlyMap<string, TenantConfig>): BudgetSpec[] {
+/** Who pays for what the gateway does by itself: probes, shadow copies, judges. No caller is ever this tenant. */
+export const SYSTEM_TENANT = "system";
+
+/** Teams of {@link SYSTEM_TENANT} that pay for an experiment's copies and judges: each has a budget of its own. */
+export function systemTeam(role: "shadow" | "judge", experiment: string): string {
+  return `${role}/${experiment}`;
+}
+
+/** Every budget there is: those of the tenants in the order of the configuration, then those of experiments. */
+export function budgetSpecs(config: Pick<Config, "tenants" | "experiments">): BudgetSpec[] {
+  return [...tenantSpecs(config.tenants), ...[...config.experiments.values()].flatMap(experimentSpecs)];
+}
+
+function experimentSpecs({ name, shareShadow, shadowBudgetNanoUsd, judge }: ExperimentConfig): BudgetSpec[] {
+  const specs: BudgetSpec[] = [];
+  if (shareShadow > 0) specs.push(systemSpec(systemTeam("shadow", name), shadowBudgetNanoUsd));
+  if (judge !== undefined) specs.push(systemSpec(systemTeam("judge", name), judge.budgetNanoUsd));
+  return specs;
+}
+
+function systemSpec(team: string, amountNanoUsd: bigint): BudgetSpec {
+  const id = `${SYSTEM_TENANT}/team:${team}/total/hard`;
+  return { id, tenant: SYSTEM_TENANT, team, key: undefined, period: "total", mode: "hard", amountNanoUsd, alert: [1] };
+}
+
+function tenantSpecs(tenants: ReadonlyMap<string, TenantConfig>): BudgetSpec[] {
   const used = new Map<string, number>();
   return [...tenants.values()].flatMap(({ name, budgets }) =>
     budgets.map((budget) => {

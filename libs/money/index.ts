@@ -12,7 +12,7 @@ export {
   type GpuRates,
   type UsageTokens,
 } from "./cost.ts";
-export { budgetSpecs, isCharged, type BudgetSpec } from "./budget-spec.ts";
+export { budgetSpecs, SYSTEM_TENANT, systemTeam, isCharged, type BudgetSpec } from "./budget-spec.ts";
 export { windowAt, type BudgetPeriod, type BudgetWindow } from "./budget-windows.ts";
 export { blankLine } from "./blank-line.ts";
 export {

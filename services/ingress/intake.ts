@@ -1,5 +1,6 @@
 import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { TraceContext } from "#libs/telemetry/index.ts";
+import type { Internal } from "./internal.ts";
 import type { PromptSize } from "./tokens.ts";
 
 /** A request that was read, allowed and analysed: all that dispatch needs to know of it. */
@@ -20,6 +21,8 @@ export interface Intake {
   readonly resumable: boolean;
   /** Whether identical requests may share one answer: deterministic, and of a model that allows it. */
   readonly shareable: boolean;
+  /** Set where the gateway asks by itself; undefined = a client's. */
+  readonly internal?: Internal;
   readonly trace: TraceContext;
   /** Span of the whole request. */
   readonly rootSpanId: string;

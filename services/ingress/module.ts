@@ -12,6 +12,7 @@ import { BudgetHolder } from "./budgets/holder.ts";
 import { MeteredOutbox } from "./budgets/metered-outbox.ts";
 import { RetryBudgets } from "./dispatch-deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { ExperimentSide } from "./experiments/side.ts";
 import { GpuShare } from "./gpu-share.ts";
 import { HttpApi } from "./http-api.ts";
 import { HttpServer } from "./http-server.ts";
@@ -78,18 +79,18 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const outbox = new MeteredOutbox(deps.outbox, admission.allowances);
   const recorder = new RequestRecorder(metrics, log, tracing, config, factors);
   const rateWaits = new RateWaits(config);
+  const shared = {
+    ...{ config, clock, random, logger, tracing, policy: deps.policy, adapters: deps.adapters, outbox, nextId },
+    ...{ money: new Money(config, prices, outbox), gpuShare: new GpuShare() },
+  };
+  const side = new ExperimentSide({
+    ...{ config, clock, logger, admission, nextId, metrics: deps.metrics, ledger: deps.ledger, loopLag: deps.loopLag ?? noLag },
+    dispatch: { ...shared, rateWaits: new RateWaits(config) },
+  });
   const dispatcher = new Dispatcher({
-    config,
-    clock,
-    random,
-    logger,
-    tracing,
-    policy: deps.policy,
-    adapters: deps.adapters,
-    outbox,
-    money: new Money(config, prices, outbox),
-    gpuShare: new GpuShare(),
+    ...shared,
     budgets: new RetryBudgets(config, clock),
+    witness: side,
     rateWaits,
     recorder: {
       began: () => recorder.began(),
@@ -98,7 +99,6 @@ export function createIngress(deps: IngressDeps): IngressHost {
         recorder.finished(summary);
       },
     },
-    nextId,
   });
   const life: Life = { draining: false, closing: false };
   const isClosing = (): boolean => life.closing;
@@ -129,7 +129,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     waiting.set(rateWaits.size);
   });
   return {
-    module: moduleOf({ deps, keys, prices, holder, dispatcher, server, life }),
+    module: moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }),
     address: () => server.address(),
     inference: createInference(pipeline, admission, dispatcher, isClosing),
   };
@@ -149,11 +149,12 @@ interface Parts {
   readonly prices: Prices;
   readonly holder: BudgetHolder;
   readonly dispatcher: Dispatcher;
+  readonly side: ExperimentSide;
   readonly server: HttpServer;
   readonly life: Life;
 }
 
-function moduleOf({ deps, keys, prices, holder, dispatcher, server, life }: Parts): ServiceModule {
+function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }: Parts): ServiceModule {
   const { clock, config } = deps;
   return {
     name: "ingress",
@@ -162,6 +163,7 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, server, life }: Part
       await Promise.all([keys.start(), prices.start()]);
       holder.start();
       dispatcher.start();
+      side.start();
       await server.listen();
     },
     async drain(graceMs) {
@@ -171,13 +173,18 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, server, life }: Part
       life.closing = true;
       server.closeListener();
       const tailMs = Math.min(DRAIN_TAIL_MS, graceMs / 10);
-      await withinMs(clock, endMs - tailMs - clock.monotonicMs(), dispatcher.whenIdle());
+      await withinMs(
+        clock,
+        endMs - tailMs - clock.monotonicMs(),
+        side.close().then(() => dispatcher.whenIdle()),
+      );
       dispatcher.shutDown();
       await withinMs(clock, endMs - clock.monotonicMs(), dispatcher.whenIdle());
     },
     stop() {
       server.closeAll();
       dispatcher.stop();
+      side.stop();
       keys.stop();
       prices.stop();
       return withinMs(clock, START_WAIT_MS, holder.stop());

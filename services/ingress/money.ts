@@ -4,6 +4,7 @@ import { type AnswerReview, type Candidate, type Decision, Operation, Outcome } 
 import type { ConfigSource } from "#libs/config/source.ts";
 import { costOf, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
+import { payerOf } from "./internal.ts";
 import { OUTPUT_RESERVE_TOKENS } from "./limits.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import type { Prices } from "./prices.ts";
@@ -218,7 +219,8 @@ export class Money {
 
 function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
   const { intake, decision, candidate } = identity;
-  const { decide } = intake;
+  const { decide, internal } = intake;
+  const { tenant, team, keyId } = payerOf(intake);
   return {
     $typeName: "signalbox.ledger.v1.AttemptRecord",
     kind,
@@ -226,10 +228,11 @@ function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
     requestId: intake.requestId,
     decisionId: decide.decisionId,
     attempt: identity.number,
-    tenant: decide.tenant,
-    team: decide.team,
-    keyId: decide.keyId,
-    tags: decide.tags,
+    tenant,
+    team,
+    keyId,
+    // Sums by a tag are what its owner asked for.
+    tags: internal === undefined ? decide.tags : {},
     model: decision.model || decide.model,
     backend: candidate.backend,
     provider: candidate.provider,
@@ -243,9 +246,9 @@ function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
     reason: "",
     estimated: false,
     costNanoUsd: 0n,
-    experiment: decision.experiment,
-    arm: decision.arm,
-    experimentRevision: decision.experimentRevision,
+    experiment: internal?.experiment ?? decision.experiment,
+    arm: internal?.arm ?? decision.arm,
+    experimentRevision: internal?.revision ?? decision.experimentRevision,
     responseId: "",
     requestClass: decision.requestClass,
     unpriced: false,

@@ -1,5 +1,6 @@
 import { type Candidate, type Decision, MidStream, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/index.ts";
+import { type CompiledArm, shadowArm } from "./experiments.ts";
 import { describe, OUT, type Out, paramOf } from "./filter.ts";
 import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
@@ -48,6 +49,7 @@ export function decisionOf(
   resolved: Resolved | undefined,
 ): Decision {
   const { config } = snapshot;
+  const shadow = shadowFor(resolved);
   return {
     $typeName: "signalbox.policy.v1.Decision",
     decisionId,
@@ -69,12 +71,18 @@ export function decisionOf(
     deadlineMs: resolved === undefined ? 0 : finiteOrZero(resolved.deadlineMs),
     requestChange: requestChangeOf(resolved),
     seed,
-    shadowExperiment: "",
+    shadowExperiment: shadow === undefined ? "" : resolved!.assignment!.experiment.experiment.name,
     shadowCandidates: [],
-    shadowArm: "",
+    shadowArm: shadow?.name ?? "",
     ttftTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.ttftTargetMs),
     tpotTargetMs: resolved === undefined ? 0 : finiteOrZero(resolved.tpotTargetMs),
   };
+}
+
+/** The arm that gets a copy. Only of chats: they are what answers can be compared of. Copies are not copied again. */
+function shadowFor(resolved: Resolved | undefined): CompiledArm | undefined {
+  if (resolved?.assignment === undefined || resolved.request.role !== "" || resolved.request.operation === Operation.EMBEDDINGS) return undefined;
+  return shadowArm(resolved.assignment, resolved.request.decisionId);
 }
 
 /** A copy is tried once: its failure is what is to be learnt. */

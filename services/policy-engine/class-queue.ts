@@ -1,6 +1,6 @@
 import { Fairness } from "./fairness.ts";
 import { Heap } from "./heap.ts";
-import type { Denial, Resolved, SchedulingClass } from "./resolve.ts";
+import { accountOf, type Denial, type Resolved, type SchedulingClass } from "./resolve.ts";
 
 /** A request that waits. */
 export interface Waiter {
@@ -59,7 +59,7 @@ export class ClassQueue {
   }
 
   add(waiter: Waiter, nowMs: number): void {
-    const { tenant } = waiter.resolved.request;
+    const tenant = accountOf(waiter.resolved.request);
     const waiting = this.#waiting.get(tenant) ?? 0;
     if (waiting === 0) this.fairness.lift(tenant, this.#leastServed(nowMs), nowMs);
     this.#waiting.set(tenant, waiting + 1);
@@ -78,7 +78,7 @@ export class ClassQueue {
     if (waiter.settled) return;
     waiter.settled = true;
     this.#depth -= 1;
-    const { tenant } = waiter.resolved.request;
+    const tenant = accountOf(waiter.resolved.request);
     const left = (this.#waiting.get(tenant) ?? 1) - 1;
     if (left > 0) this.#waiting.set(tenant, left);
     else this.#waiting.delete(tenant);

@@ -5,7 +5,7 @@ import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb
 import { SUBJECTS } from "#libs/bus/index.ts";
 import { type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config, ExperimentConfig } from "#libs/config/index.ts";
-import { encodeExperiment, type Experiment, experimentOf } from "#libs/experiments/index.ts";
+import { blockDigest, encodeExperiment, type Experiment, experimentOf } from "#libs/experiments/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
 import { backend, book, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
@@ -23,6 +23,7 @@ function experiment(name: string, share: number, parts: Partial<ExperimentConfig
     ]),
     guards: NO_GUARDS,
     shareShadow: 0,
+    shadowBudgetNanoUsd: 0n,
     steps: [],
     judge: undefined,
     ...parts,
@@ -183,4 +184,34 @@ test("a judge's question takes part in no experiment, and a copy goes to its arm
   assert.deepEqual([refused.result.case, refused.arm], ["deny", "b"]);
   assert.deepEqual(scene.host.compareArms?.("x"), [], "copies are no traffic of the arm");
   assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");
+});
+
+test("a share of what the control arm answers is copied to the arms that have no units, until the experiment ends", async () => {
+  const names = ["control", "b", "c"];
+  const arms = new Map(
+    names.map((name, at) => [name, { weight: at === 0 ? 1 : 0, backends: at === 0 ? undefined : ["gpu-b"], request: undefined }]),
+  );
+  const half = experiment("x", 0, { arms, shareShadow: 0.5 });
+  const scene = await world(configWith(half));
+  const copies = Array.from({ length: 400 }, () => decide(scene).shadowArm);
+  const counts = ["", "b", "c"].map((name) => copies.filter((each) => each === name).length);
+  assert.ok(counts[0]! > 160 && counts[0]! < 240 && counts[1]! > 60 && counts[2]! > 60, String(counts));
+  const copied = request("chat", { role: "shadow", forcedArm: "x=b" });
+  assert.equal(decide(scene, copied).shadowArm, "", "a copy is not copied");
+  assert.equal(decide(scene, request("chat", { operation: Operation.EMBEDDINGS })).shadowArm, "");
+  const all = {
+    ...half,
+    shareShadow: 1,
+    arms: new Map([
+      ...arms,
+      ["b", { weight: 0.5, backends: ["gpu-b"], request: undefined }],
+      ["control", { weight: 0.5, backends: undefined, request: undefined }],
+    ]),
+  };
+  scene.config.swap(configWith(all));
+  const forced = decide(scene, request("chat", { forcedArm: "x=control" }));
+  assert.deepEqual([forced.shadowExperiment, forced.shadowArm], ["x", "c"], "the arm without units");
+  assert.equal(decide(scene, request("chat", { forcedArm: "x=b" })).shadowArm, "", "what another arm answers is not copied");
+  await store(scene, 1n, { ...experimentOf(all, 2, blockDigest(all)), state: "rolled_back" });
+  assert.equal(decide(scene, request("chat", { forcedArm: "x=control" })).shadowArm, "");
 });

@@ -8,7 +8,7 @@ import {
   experimentOfUnit,
   experimentsInForce,
 } from "#libs/experiments/index.ts";
-import { armAt, bucketOf } from "#libs/statistics/index.ts";
+import { armAt, bucketOf, BUCKETS } from "#libs/statistics/index.ts";
 import type { CompiledModel } from "./models.ts";
 
 /** An arm as decisions see it: its model has only the arm's candidates. */
@@ -21,8 +21,17 @@ export interface CompiledArm {
   readonly effect: ChangeEffect;
 }
 
+/** Which requests are copied to which arms. */
+export interface CompiledShadow {
+  /** 0..1 of the requests that another arm answers. */
+  readonly share: number;
+  readonly arms: readonly CompiledArm[];
+}
+
 /** An experiment as decisions see it. */
 export interface CompiledExperiment {
+  /** Copies of what other arms answer; undefined = none. */
+  readonly shadow: CompiledShadow | undefined;
   readonly experiment: Experiment;
   readonly revision: bigint;
   readonly arms: readonly CompiledArm[];
@@ -67,7 +76,7 @@ export class ExperimentTable {
     for (const [name, experiments] of Map.groupBy(inForce, ({ model }) => model)) {
       const model = models.get(name)!;
       const free = unclaimed(model, experiments, indexOf);
-      for (const experiment of experiments) this.#byName.set(experiment.name, compile(experiment, model, free, indexOf));
+      for (const experiment of experiments) this.#byName.set(experiment.name, compile(experiment, model, free, indexOf, config));
       const first = this.#byName.get(experiments[0]!.name)!;
       replaced.set(name, experiments.length === 1 ? first.usual.model : { ...model, candidates: free });
     }
@@ -147,13 +156,38 @@ function unitOf(request: DecideRequest, unit: Experiment["unit"]): string {
 }
 
 /** Candidates that no arm of the model's experiments names; all of them when that leaves nobody. */
+/**
+ * Arms that get copies: those without units of their own, which nobody would otherwise see; else every arm beside the control.
+ * An experiment that ended copies nothing.
+ */
+function shadowOf(experiment: Experiment, arms: readonly CompiledArm[], share: number): CompiledShadow | undefined {
+  if (share <= 0 || experiment.state === "rolled_back" || experiment.state === "promoted") return undefined;
+  const others = arms.filter(({ name }) => name !== experiment.control);
+  const unseen = others.filter(({ name }) => experiment.arms.find((arm) => arm.name === name)!.weight === 0);
+  return { share, arms: unseen.length > 0 ? unseen : others };
+}
+
+/** The arm that gets a copy of a request; undefined = none does. */
+export function shadowArm({ experiment, arm }: Assignment, decisionId: string): CompiledArm | undefined {
+  const { shadow } = experiment;
+  if (shadow === undefined || arm !== experiment.control) return undefined;
+  const bucket = bucketOf(`${experiment.experiment.name}/shadow`, decisionId);
+  return bucket < shadow.share * BUCKETS ? shadow.arms[bucket % shadow.arms.length] : undefined;
+}
+
 function unclaimed(model: CompiledModel, experiments: readonly Experiment[], indexOf: ReadonlyMap<string, number>): Int32Array {
   const claimed = new Set(experiments.flatMap(({ arms }) => arms.flatMap((arm) => indicesOf(arm.backends ?? NOBODY, indexOf))));
   const free = model.candidates.filter((index) => !claimed.has(index));
   return free.length === 0 ? model.candidates : free;
 }
 
-function compile(experiment: Experiment, model: CompiledModel, free: Int32Array, indexOf: ReadonlyMap<string, number>): CompiledExperiment {
+function compile(
+  experiment: Experiment,
+  model: CompiledModel,
+  free: Int32Array,
+  indexOf: ReadonlyMap<string, number>,
+  config: Config,
+): CompiledExperiment {
   const arms = experiment.arms.map((arm): CompiledArm => ({
     name: arm.name,
     model: { ...model, candidates: arm.backends === undefined ? free : Int32Array.from(indicesOf(arm.backends, indexOf)) },
@@ -162,7 +196,8 @@ function compile(experiment: Experiment, model: CompiledModel, free: Int32Array,
   }));
   const control = arms.find(({ name }) => name === experiment.control) ?? arms[0]!;
   const usual = arms.find((_, index) => experiment.arms[index]!.weight > 0.5) ?? control;
-  return { experiment, revision: BigInt(experiment.revision), arms, control, usual };
+  const shadow = shadowOf(experiment, arms, config.experiments.get(experiment.name)?.shareShadow ?? 0);
+  return { experiment, shadow, revision: BigInt(experiment.revision), arms, control, usual };
 }
 
 function indicesOf(backends: readonly string[], indexOf: ReadonlyMap<string, number>): number[] {

@@ -16,7 +16,7 @@ import type { Moment } from "./judge.ts";
 import { refreshLimit } from "./limits.ts";
 import { EngineMetrics } from "./metrics.ts";
 import { type DecisionRecords, recordOf } from "./records.ts";
-import { type Denial, deny, isDenial, resolve, type Resolved } from "./resolve.ts";
+import { accountOf, type Denial, deny, isDenial, resolve, type Resolved } from "./resolve.ts";
 import { type Attempted, Scheduler, type Waiter } from "./scheduler.ts";
 import { compileSnapshot, type PolicySnapshot } from "./snapshot.ts";
 import { type BackendState, EngineState } from "./state.ts";
@@ -288,7 +288,7 @@ export class LiveEngine {
       else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs));
       if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
-      this.scheduler.served(resolved.class, request.tenant, uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
+      this.scheduler.served(resolved.class, accountOf(request), uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
     }
     decision.queueMs = queueMs;
     if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
@@ -315,7 +315,7 @@ export class LiveEngine {
     const nowMs = this.#monoMs();
     const { request } = holding;
     this.state.lengths.learn(request.tenant, request.templateHash, holding.model, tokens, nowMs);
-    this.scheduler.correct(holding.class, request.tenant, OUTPUT_WEIGHT * (tokens - holding.expectedOutput), nowMs);
+    this.scheduler.correct(holding.class, accountOf(request), OUTPUT_WEIGHT * (tokens - holding.expectedOutput), nowMs);
   }
 
   #onBreaker(backend: BackendState, transition: BreakerTransition): void {

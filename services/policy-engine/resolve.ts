@@ -69,6 +69,8 @@ export const CLASS_NUMBER: Readonly<Record<SchedulingClass, RequestClass>> = {
   batch: RequestClass.BATCH,
 };
 
+const SYSTEM_ACCOUNT = "system";
+
 const EMBEDDINGS_BIT = 1 << CAPABILITY_BITS.embeddings;
 const SCHEMA_BIT = 1 << CAPABILITY_BITS.json_schema;
 
@@ -154,4 +156,9 @@ function notAllowed(asked: string, who: string): Denial {
 /** Builds a denial. */
 export function deny(reason: Reason, detail: string, more: Partial<Omit<Denial, "reason" | "detail">> = {}): Denial {
   return { reason, detail, param: more.param ?? "", code: more.code ?? "", retryAfterMs: more.retryAfterMs ?? 0 };
+}
+
+/** Whom service is charged to: what the gateway asks by itself must not cost the client whose request it is about its turn. */
+export function accountOf(request: DecideRequest): string {
+  return request.role === "" ? request.tenant : SYSTEM_ACCOUNT;
 }

@@ -1,7 +1,7 @@
 import type { Config } from "#libs/config/index.ts";
 import { type Attempted, ClassQueue, type Waiter } from "./class-queue.ts";
 import { Heap } from "./heap.ts";
-import { type Denial, deny, type Resolved, type SchedulingClass } from "./resolve.ts";
+import { accountOf, type Denial, deny, type Resolved, type SchedulingClass } from "./resolve.ts";
 
 export type { Attempted, Waiter };
 
@@ -81,7 +81,7 @@ export class Scheduler {
   enqueue(resolved: Resolved, nowMs: number, refuse: (denial: Denial) => void): Waiter | Denial {
     const queue = this.#queue(resolved.class);
     const { queueMax, maxWaitMs } = this.#limits(resolved.class);
-    if (queue.depth >= queueMax) makeRoom(queue, resolved.request.tenant, nowMs);
+    if (queue.depth >= queueMax) makeRoom(queue, accountOf(resolved.request), nowMs);
     if (queue.depth >= queueMax) {
       return deny("QUEUE_FULL", `The ${resolved.class} queue is full (${queueMax} requests)`, { retryAfterMs: retryAfterMs(queue, nowMs) });
     }

@@ -72,7 +72,7 @@ export class BudgetDesk {
   async list(tenant: string | undefined): Promise<readonly BudgetState[]> {
     const { config, clock } = this.#deps;
     const nowMs = clock.now();
-    const specs = budgetSpecs(config.current.tenants).filter((spec) => tenant === undefined || tenant === "" || spec.tenant === tenant);
+    const specs = budgetSpecs(config.current).filter((spec) => tenant === undefined || tenant === "" || spec.tenant === tenant);
     const open = await this.#open(specs.map((spec) => ({ spec, window: windowAt(spec.period, nowMs) })));
     return open.map(({ spec, window, owner }) =>
       create(BudgetStateSchema, {
@@ -113,7 +113,7 @@ export class BudgetDesk {
       if (!leaving) this.#seen.set(holder, nowMs);
     }
     for (const [holder, atMs] of this.#seen) if (nowMs - atMs >= HOLDER_SILENT_MS) this.#seen.delete(holder);
-    const specs = new Map(budgetSpecs(this.#deps.config.current.tenants).map((spec) => [spec.id, spec]));
+    const specs = new Map(budgetSpecs(this.#deps.config.current).map((spec) => [spec.id, spec]));
     const wanted = new Map<string, { spec: BudgetSpec; window: BudgetWindow }>();
     for (const { budget, window } of requests.flatMap(({ asks }) => asks)) {
       const spec = specs.get(budget);

@@ -5,6 +5,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import { isCharged, type PriceIndex, upperBound } from "#libs/money/index.ts";
 import type { Catalog } from "../catalog.ts";
 import type { Intake } from "../intake.ts";
+import { payerOf } from "../internal.ts";
 import { OUTPUT_RESERVE_TOKENS } from "../limits.ts";
 import type { ReplyFacts } from "../reply.ts";
 import { Allowance } from "./allowance.ts";
@@ -53,7 +54,8 @@ export class Admission {
 
   /** Lets a request in. Returns what withdraws it while it waits; undefined when it does not wait. */
   admit(intake: Intake, done: Admitted): (() => void) | undefined {
-    const { tenant, team, keyId, decisionId, inputTokens, maxOutputTokens } = intake.decide;
+    const { decisionId, inputTokens, maxOutputTokens } = intake.decide;
+    const { tenant, team, keyId } = payerOf(intake);
     const { config, holder, clock } = this.#deps;
     const limits = config.current.tenants.get(tenant)?.limits;
     const isLimited = limits !== undefined && (limits.rpm ?? limits.tpm ?? limits.concurrency) !== undefined;

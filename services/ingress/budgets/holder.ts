@@ -132,7 +132,7 @@ export class BudgetHolder {
 
   #readConfig(): void {
     const specs = new Map<string, BudgetSpec[]>();
-    for (const spec of budgetSpecs(this.#deps.config.current.tenants)) {
+    for (const spec of budgetSpecs(this.#deps.config.current)) {
       const list = specs.get(spec.tenant);
       if (list) list.push(spec);
       else specs.set(spec.tenant, [spec]);

@@ -22,7 +22,8 @@ const QUOTE = 0x22;
 export function reviewAnswer(intake: Intake, end: AttemptEnd, { body, pieces }: Collected): AnswerReview | undefined {
   if (end.outcome !== Outcome.OK || intake.decide.operation !== Operation.CHAT) return undefined;
   const format = formatOf(body, intake.fields);
-  const isRead = pieces !== undefined && (format !== undefined || (intake.decide.needs & TOOLS) !== 0);
+  const compared = intake.internal?.compare;
+  const isRead = pieces !== undefined && (format !== undefined || compared !== undefined || (intake.decide.needs & TOOLS) !== 0);
   const said = isRead ? readSaid(pieces, intake.stream) : undefined;
   const filtered = end.finishReason === "content_filter";
   return {
@@ -32,7 +33,7 @@ export function reviewAnswer(intake: Intake, end: AttemptEnd, { body, pieces }: 
     schema: said === undefined || format === undefined ? SchemaCheck.UNSPECIFIED : checkFormat(said, format),
     textBytes: end.contentBytes,
     toolCalls: said?.calls.length ?? 0,
-    toolAgreement: ToolAgreement.UNSPECIFIED,
+    toolAgreement: said === undefined || compared === undefined ? ToolAgreement.UNSPECIFIED : toolAgreement(compared, said),
   };
 }
 

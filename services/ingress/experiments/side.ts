@@ -1,0 +1,67 @@
+import type { Clock, LoopLag } from "#libs/clock/index.ts";
+import type { ConfigSource } from "#libs/config/source.ts";
+import type { LedgerPeer } from "#libs/peers/index.ts";
+import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import type { Admission } from "../budgets/admission.ts";
+import type { Attendance, Witness } from "../decisions.ts";
+import type { DispatchDeps } from "../dispatch-deps.ts";
+import type { Intake } from "../intake.ts";
+import { InternalTraffic } from "../internal.ts";
+import type { RequestSummary } from "../summary.ts";
+import { Shadows } from "./shadows.ts";
+
+/** What {@link ExperimentSide} needs. */
+export interface SideDeps {
+  readonly config: ConfigSource;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  readonly loopLag: LoopLag;
+  readonly ledger: LedgerPeer;
+  readonly admission: Admission;
+  readonly nextId: () => string;
+  /** What the gateway's own requests are dispatched with. */
+  readonly dispatch: Omit<DispatchDeps, "recorder" | "witness" | "budgets">;
+}
+
+/** Everything that is done about experiments beside the clients' requests: copies, judges. */
+export class ExperimentSide implements Witness {
+  readonly #traffic: InternalTraffic;
+  readonly #shadows: Shadows;
+
+  constructor(deps: SideDeps) {
+    const { clock, metrics, loopLag, nextId } = deps;
+    this.#traffic = new InternalTraffic(deps.dispatch, clock, deps.admission);
+    this.#shadows = new Shadows({ clock, metrics, loopLag, traffic: this.#traffic, nextId });
+  }
+
+  attend(intake: Intake, decision: Parameters<Witness["attend"]>[1]): Attendance | undefined {
+    return this.#shadows.attend(intake, decision);
+  }
+
+  start(): void {
+    this.#traffic.start();
+  }
+
+  /** Gives up what is under way; resolves when it is settled. */
+  close(): Promise<void> {
+    this.#shadows.close();
+    return this.#traffic.whenIdle();
+  }
+
+  stop(): void {
+    this.#shadows.close();
+    this.#traffic.stop();
+  }
+}
+
+/** Both attendances of a request, or the only one. */
+export function together(a: Attendance | undefined, b: Attendance | undefined): Attendance | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return {
+    finished: (summary: RequestSummary) => {
+      a.finished(summary);
+      b.finished(summary);
+    },
+  };
+}

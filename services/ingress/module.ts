@@ -80,11 +80,27 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const recorder = new RequestRecorder(metrics, log, tracing, config, factors);
   const rateWaits = new RateWaits(config);
   const shared = {
-    ...{ config, clock, random, logger, tracing, policy: deps.policy, adapters: deps.adapters, outbox, nextId },
-    ...{ money: new Money(config, prices, outbox), gpuShare: new GpuShare() },
+    config,
+    clock,
+    random,
+    logger,
+    tracing,
+    policy: deps.policy,
+    adapters: deps.adapters,
+    outbox,
+    nextId,
+    money: new Money(config, prices, outbox),
+    gpuShare: new GpuShare(),
   };
   const side = new ExperimentSide({
-    ...{ config, clock, logger, admission, nextId, metrics: deps.metrics, ledger: deps.ledger, loopLag: deps.loopLag ?? noLag },
+    config,
+    clock,
+    logger,
+    admission,
+    nextId,
+    metrics: deps.metrics,
+    ledger: deps.ledger,
+    loopLag: deps.loopLag ?? noLag,
     dispatch: { ...shared, rateWaits: new RateWaits(config) },
   });
   const dispatcher = new Dispatcher({

@@ -200,7 +200,7 @@ export class Shadows implements Witness {
       this.#bytes -= bytes;
       this.#count(decision, fate);
     }
-    for (const call of [...this.#running.values()]) call.cancel();
+    for (const call of this.#running.values()) call.cancel();
   }
 
   #count({ shadowExperiment }: Decision, fate: Fate): void {

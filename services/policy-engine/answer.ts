@@ -81,7 +81,8 @@ export function decisionOf(
 
 /** The arm that gets a copy. Only of chats: they are what answers can be compared of. Copies are not copied again. */
 function shadowFor(resolved: Resolved | undefined): CompiledArm | undefined {
-  if (resolved?.assignment === undefined || resolved.request.role !== "" || resolved.request.operation === Operation.EMBEDDINGS) return undefined;
+  if (resolved?.assignment === undefined || resolved.request.role !== "" || resolved.request.operation === Operation.EMBEDDINGS)
+    return undefined;
   return shadowArm(resolved.assignment, resolved.request.decisionId);
 }
 

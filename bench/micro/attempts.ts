@@ -109,6 +109,7 @@ function benchPolicy(): PolicyHost {
       report: () => {},
       fallback: undefined,
       connected: true,
+      onPreemption: () => undefined,
       onFallback: () => {},
       close: () => {},
     }),

@@ -31,7 +31,7 @@ function measure(count: number): number {
     records: new MemoryRecords(),
   });
   engine.setPrices(compilePriceBook(prices));
-  const holder: Holder = { holdings: new Map(), waiters: new Map() };
+  const holder: Holder = { holdings: new Map(), waiters: new Map(), preempt: () => false };
   const asked = Array.from({ length: BATCH }, () => request("chat"));
   const run = (rounds: number): void => {
     for (let round = 0; round < rounds; round++) {

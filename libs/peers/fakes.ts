@@ -18,6 +18,7 @@ import type {
   PolicyFallback,
   PolicyHost,
   PolicySession,
+  Preemption,
 } from "./policy.ts";
 
 /** What a fake engine does with a request: answers at once, later, or never. */
@@ -36,6 +37,7 @@ export class FakePolicyHost implements PolicyHost {
   onEvent: () => void = () => {};
   #fallback: PolicyFallback | undefined;
   readonly #fallbackListeners = new Set<(fallback: PolicyFallback) => void>();
+  readonly #preemptionListeners = new Set<(preemption: Preemption) => void>();
   readonly #drainListeners: (() => void)[] = [];
 
   openSession(ingressId: string): PolicySession {
@@ -54,6 +56,7 @@ export class FakePolicyHost implements PolicyHost {
         return current();
       },
       connected: true,
+      onPreemption: (listener) => void this.#preemptionListeners.add(listener),
       onFallback: (listener) => {
         listeners.add(listener);
         this.#fallbackListeners.add(listener);
@@ -72,6 +75,11 @@ export class FakePolicyHost implements PolicyHost {
   push(fallback: PolicyFallback): void {
     this.#fallback = fallback;
     for (const listener of this.#fallbackListeners) listener(fallback);
+  }
+
+  /** Asks every session to have an attempt yield. */
+  preempt(decisionId: string, attemptId: string): void {
+    for (const listener of this.#preemptionListeners) listener({ $typeName: "signalbox.policy.v1.Preemption", decisionId, attemptId });
   }
 
   drain(): void {

@@ -54,6 +54,7 @@ export type {
   DecisionRecord,
   ExplainPeer,
   PolicyFallback,
+  Preemption,
   PolicyHost,
   PolicyPeer,
   PolicySession,

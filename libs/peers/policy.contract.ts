@@ -100,6 +100,15 @@ export function policyContract(name: string, open: (host: FakePolicyHost) => Pro
     assert.deepEqual(heard, [fallback, fallback]);
   });
 
+  suite("an attempt that should yield is named to the ingress", async (host, session) => {
+    const heard: string[] = [];
+    session.onPreemption(({ decisionId, attemptId }) => heard.push(`${decisionId} ${attemptId}`));
+    await session.decide(requestOf("victim")).decision;
+    host.preempt("victim", "victim-1");
+    await eventually(() => heard.length === 1, "the preemption");
+    assert.deepEqual(heard, ["victim victim-1"]);
+  });
+
   suite("a thousand requests at once each get their own answer", async (host, session) => {
     host.answer = (request) => allow(request.decisionId, `for-${request.decisionId}`);
     const ids = Array.from({ length: 1000 }, (_, index) => `id-${index}`);

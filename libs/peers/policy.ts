@@ -1,7 +1,7 @@
 import type { AttemptReport, DecideRequest, Decision, PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import type { DecisionRecord, ExplainRequest } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
+import type { DecisionRecord, ExplainRequest, Preemption } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 
-export type { AttemptReport, DecideRequest, Decision, DecisionRecord, PolicyFallback };
+export type { AttemptReport, DecideRequest, Decision, DecisionRecord, PolicyFallback, Preemption };
 
 /** A decide in progress. */
 export interface DecideTicket {
@@ -25,6 +25,8 @@ export interface PolicyPeer {
   readonly fallback: PolicyFallback | undefined;
   /** Whether an engine is connected. */
   readonly connected: boolean;
+  /** Calls `listener` when an attempt should yield to a better class; one that has content, or ended, need not. */
+  onPreemption(listener: (preemption: Preemption) => void): void;
 }
 
 /** What one engine saw of an experiment's arm. */

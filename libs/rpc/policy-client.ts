@@ -2,7 +2,7 @@ import { SessionRequestFrameSchema, SessionResponseFrameSchema } from "#gen/sign
 import type { SessionRequestFrame, SessionResponseFrame } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { AttemptReport, DecideRequest, DecideTicket, Decision, PolicyFallback, PolicySession } from "#libs/peers/index.ts";
+import type { AttemptReport, DecideRequest, DecideTicket, Decision, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { AddressBook } from "./addresses.ts";
 import { codecOf } from "./codec.ts";
@@ -66,6 +66,7 @@ class PolicyClient implements PolicySession {
   #decided = new Map<string, Engine>();
   #decidedBefore = new Map<string, Engine>();
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];
+  readonly #preemptionListeners: ((preemption: Preemption) => void)[] = [];
   readonly #answerTimeoutMs: number;
   readonly #timeouts: TimeoutQueue<Pending>;
   readonly #book: AddressBook;
@@ -108,6 +109,10 @@ class PolicyClient implements PolicySession {
   onFallback(listener: (fallback: PolicyFallback) => void): void {
     this.#listeners.push(listener);
     if (this.fallback) listener(this.fallback);
+  }
+
+  onPreemption(listener: (preemption: Preemption) => void): void {
+    this.#preemptionListeners.push(listener);
   }
 
   close(): void {
@@ -181,6 +186,9 @@ class PolicyClient implements PolicySession {
       case "fallback":
         this.fallback = frame.value;
         for (const listener of this.#listeners) listener(frame.value);
+        return;
+      case "preemption":
+        for (const listener of this.#preemptionListeners) listener(frame.value);
         return;
       case "draining":
         engine.draining = true;

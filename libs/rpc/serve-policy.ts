@@ -72,6 +72,7 @@ class ServedSession {
     if (frame.case === "hello") {
       if (this.#session) return;
       this.#session = this.#host.openSession(frame.value.ingressId);
+      this.#session.onPreemption((preemption) => this.#send({ case: "preemption", value: preemption }));
       this.#session.onFallback((fallback) => this.#send({ case: "fallback", value: fallback }));
       return;
     }

@@ -67,6 +67,8 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   released = false;
   /** Given up by the ingress; its end is only settled. */
   abandoned = false;
+  /** Given up for a request of a better class. */
+  preempted = false;
   contentSeen = false;
   contentEvents = 0;
   ttftMs = 0;
@@ -173,9 +175,14 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     this.handle?.cancel(reason);
   }
 
+  /** Whether it runs and nothing of its answer has come. */
+  get isSilent(): boolean {
+    return !this.abandoned && !this.contentSeen && this.result === undefined && this.handle !== undefined;
+  }
+
   /** What an attempt without content is due for at its age; undefined = nothing. */
   due(nowMs: number): "late" | "hedge" | undefined {
-    if (this.abandoned || this.contentSeen || this.result !== undefined || this.handle === undefined) return undefined;
+    if (!this.isSilent) return undefined;
     const ageMs = nowMs - this.startedMs;
     if (ageMs >= this.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) return "late";
     return this.candidate.hedgeAfterMs > 0 && ageMs >= this.candidate.hedgeAfterMs ? "hedge" : undefined;

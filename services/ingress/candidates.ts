@@ -48,6 +48,11 @@ export class Candidates {
     return best;
   }
 
+  /** One that was tried did not fail: the next decision may name it again. */
+  forgive(backend: string): void {
+    this.#tried.delete(backend);
+  }
+
   /** Puts one back that was taken and not used. */
   putBack(candidate: Candidate): void {
     this.#left.unshift(candidate);

@@ -68,6 +68,19 @@ export class Exchange implements TriesOwner, DeciderOwner {
     if (this.#state.kind !== "done") this.#finish(CLIENT_GONE);
   }
 
+  /** A better class needs the room of an attempt: while nothing of it has come, its request is decided anew, unseen by the client. */
+  preempt(attemptId: string): void {
+    const { attempts, candidates, progress } = this.#tries;
+    const attempt = attempts.all.find((each) => each.attemptId === attemptId);
+    if (this.#state.kind !== "trying" || attempt === undefined || !attempt.isSilent) return;
+    attempt.abandoned = attempt.preempted = true;
+    attempt.forget();
+    attempt.cancel("canceled");
+    candidates.forgive(attempt.backend);
+    progress.counted--;
+    if (!attempts.hopeful) this.#decide([]);
+  }
+
   /** The process leaves: the client gets an explicit error. */
   shutDown(): void {
     this.fail(new SignalboxError("SHUTTING_DOWN", "The server is shutting down."));

@@ -9,19 +9,21 @@ import type { Reply } from "./reply.ts";
 /** All requests in dispatch: one wheel watches their time limits. */
 export class Dispatcher {
   readonly #deps: DispatchDeps;
-  readonly #live = new Set<Exchange>();
+  /** By decision id. */
+  readonly #live = new Map<string, Exchange>();
   #timer: Timer | undefined;
   #idle: (() => void)[] = [];
 
   constructor(deps: DispatchDeps) {
     this.#deps = deps;
+    deps.policy.onPreemption(({ decisionId, attemptId }) => this.#live.get(decisionId)?.preempt(attemptId));
   }
 
   /** Starts the wheel. */
   start(): void {
     this.#timer = this.#deps.clock.every(WHEEL_TICK_MS, () => {
       const nowMs = this.#deps.clock.monotonicMs();
-      for (const exchange of this.#live) this.#tick(exchange, nowMs);
+      for (const exchange of this.#live.values()) this.#tick(exchange, nowMs);
     });
   }
 
@@ -36,8 +38,9 @@ export class Dispatcher {
 
   /** Takes a request; its answer goes to `reply`. */
   dispatch(intake: Intake, reply: Reply): Exchange {
-    const exchange = new Exchange(this.#deps, intake, reply, (closed) => this.#closed(closed));
-    this.#live.add(exchange);
+    const { decisionId } = intake.decide;
+    const exchange = new Exchange(this.#deps, intake, reply, () => this.#closed(decisionId));
+    this.#live.set(decisionId, exchange);
     this.#deps.recorder.began();
     exchange.start();
     return exchange;
@@ -51,7 +54,7 @@ export class Dispatcher {
 
   /** Ends every request with an explicit error. */
   shutDown(): void {
-    for (const exchange of this.#live) exchange.shutDown();
+    for (const exchange of this.#live.values()) exchange.shutDown();
   }
 
   /** A mistake in one request must not stop the wheel for the others. */
@@ -63,8 +66,8 @@ export class Dispatcher {
     }
   }
 
-  #closed(exchange: Exchange): void {
-    this.#live.delete(exchange);
+  #closed(decisionId: string): void {
+    this.#live.delete(decisionId);
     if (this.#live.size > 0) return;
     const waiting = this.#idle;
     this.#idle = [];

@@ -32,6 +32,7 @@ import type {
   DecideTicket,
   PolicyFallback,
   PolicyPeer,
+  Preemption,
 } from "#libs/peers/index.ts";
 import type { LogFields, Logger, SpanRecord, TraceContext, Tracing } from "#libs/telemetry/index.ts";
 import type { OutboxCallback, OutboxPort } from "./outbox-port.ts";
@@ -76,6 +77,8 @@ export class FakePolicy implements PolicyPeer {
   };
   fallback: PolicyFallback | undefined;
   connected = true;
+  /** Asks for an attempt to yield, as an engine does. */
+  preempt: (preemption: Preemption) => void = () => {};
   readonly requests: DecideRequest[] = [];
   readonly reports: AttemptReport[] = [];
   readonly cancelled: string[] = [];
@@ -90,6 +93,10 @@ export class FakePolicy implements PolicyPeer {
   report(report: AttemptReport): void {
     this.reports.push(report);
     if (report.event.case === "requestDone") this.events.emit("done");
+  }
+
+  onPreemption(listener: (preemption: Preemption) => void): void {
+    this.preempt = listener;
   }
 
   /** Reports by kind. */

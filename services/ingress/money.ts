@@ -10,7 +10,7 @@ import type { OutboxPort } from "./outbox-port.ts";
 import type { Prices } from "./prices.ts";
 
 /** Whether an attempt's money bought the answer. */
-export type Purpose = "billed" | "waste_retry" | "waste_hedge" | "waste_aborted" | "resumed";
+export type Purpose = "billed" | "waste_retry" | "waste_hedge" | "waste_aborted" | "waste_preempted" | "resumed";
 
 /** What a record says about who and what, the same for every record of an attempt. */
 export interface AttemptIdentity {
@@ -23,6 +23,8 @@ export interface AttemptIdentity {
   readonly hedge: boolean;
   /** Set where it continues an answer another backend broke off. */
   readonly resume: unknown;
+  /** Given up for a request of a better class. */
+  readonly preempted: boolean;
   /** Wall clock, ms since the epoch. */
   readonly startedAtMs: number;
   /** What its intent set aside, nano-USD; 0 before. */
@@ -172,7 +174,7 @@ export class Money {
   /** Settles an ended attempt: POST with its cost, or VOID when nothing left for the provider. */
   settle(identity: AttemptIdentity, end: AttemptEnd, measured: Measured): Settlement {
     const { durationMs, ttftMs, gpuSeconds, review } = measured;
-    const purpose = purposeOf(end, identity.resume !== undefined);
+    const purpose = identity.preempted ? "waste_preempted" : purposeOf(end, identity.resume !== undefined);
     if (!wasDispatched(end)) {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };

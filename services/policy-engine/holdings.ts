@@ -3,14 +3,15 @@ import {
   type AttemptReport,
   type DecideRequest,
   Operation,
-  Outcome,
   type RateLimitState,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
+import { breakerEvent, SUCCESS } from "./breaker-event.ts";
 import { callShare } from "./call-share.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
+import { judgeHard, OUT } from "./filter.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
@@ -21,6 +22,9 @@ const UNSTARTED_MAX_MS = 30_000;
 
 /** An attempt that never ended is given up after this, ms: longer than any answer, shorter than a leak that hurts. */
 const ATTEMPT_MAX_MS = 3_600_000;
+
+/** Times one request is asked to yield: batch work must come to its end (routing, section 1.9). */
+const PREEMPTIONS_MAX = 2;
 
 /** What one attempt (or the reservation for it) takes up at a backend. */
 interface Hold {
@@ -37,6 +41,9 @@ interface Hold {
   contextTokens: number;
   outputTokens: number;
   gapSeen: boolean;
+  /** Whether it may be asked to yield; not once it has been, or has content. */
+  mayYield: boolean;
+  readonly holding: Holding;
 }
 
 /** One decided request. */
@@ -56,6 +63,15 @@ export interface Holding {
   reserved: Hold | undefined;
   /** Attempts under way: one, or two with a hedge. */
   readonly attempts: Hold[];
+  /** Times an attempt of it was asked to yield. */
+  preemptions: number;
+  readonly holder: Preemptible;
+}
+
+/** Who can be asked to take an attempt back. */
+export interface Preemptible {
+  /** False when nobody listens. */
+  preempt(decisionId: string, attemptId: string): boolean;
 }
 
 /** What the rest of the engine wants to hear of. */
@@ -78,6 +94,8 @@ export class Holdings {
   readonly #random: Random;
   readonly #live = new Set<Hold>();
   readonly #keys = new Float64Array(BLOCKS_MAX);
+  /** Live holds of the batch class: without any, nobody is looked for. */
+  #batch = 0;
   #snapshot: PolicySnapshot;
 
   constructor(snapshot: PolicySnapshot, state: EngineState, random: Random, listener: HoldingsListener) {
@@ -93,7 +111,7 @@ export class Holdings {
   }
 
   /** Takes up room for an allowed request. */
-  reserve(resolved: Resolved, evidence: Evidence, reservation: Reservation, nowMs: number): Holding {
+  reserve(resolved: Resolved, evidence: Evidence, reservation: Reservation, nowMs: number, holder: Preemptible): Holding {
     const holding: Holding = {
       request: evidence.request,
       model: resolved.model.name,
@@ -104,6 +122,8 @@ export class Holdings {
       touchedMs: nowMs,
       reserved: undefined,
       attempts: [],
+      preemptions: 0,
+      holder,
     };
     holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
     return holding;
@@ -143,6 +163,27 @@ export class Holdings {
     }
   }
 
+  /**
+   * Asks the newest batch attempt without content at one of the backends that `waiting` waits for to make room (routing, section 1.9).
+   * Returns whether one was asked. An answer that is not streamed shows nothing until its end: it yields while its prompt is computed.
+   */
+  preempt(waiting: Resolved, nowMs: number): boolean {
+    if (this.#batch === 0 || waiting.class === "batch") return false;
+    let victim: Hold | undefined;
+    for (const hold of this.#live) if (canYield(hold, nowMs) && this.#isWanted(hold, waiting)) victim = hold;
+    if (victim === undefined) return false;
+    const { holding, attemptId } = victim;
+    victim.mayYield = false;
+    if (!holding.holder.preempt(holding.request.decisionId, attemptId)) return false;
+    holding.preemptions++;
+    return true;
+  }
+
+  #isWanted({ compiled }: Hold, waiting: Resolved): boolean {
+    const { candidates } = waiting.model;
+    return candidates.includes(compiled.index) && judgeHard(this.#snapshot, compiled.index, waiting) === OUT.none;
+  }
+
   /** Gives back everything a request holds. */
   releaseAll(holding: Holding, nowMs: number): void {
     if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
@@ -180,7 +221,10 @@ export class Holdings {
       contextTokens: isEmbeddings(holding) ? 0 : holding.request.inputTokens,
       outputTokens: 0,
       gapSeen: false,
+      mayYield: holding.class === "batch",
+      holding,
     };
+    if (hold.mayYield) this.#batch++;
     backend.inFlight += hold.share;
     backend.requests += 1;
     if (backend.requests > backend.inFlightPeak) backend.inFlightPeak = backend.requests;
@@ -207,6 +251,7 @@ export class Holdings {
 
   #release(hold: Hold, nowMs: number): void {
     if (!this.#live.delete(hold)) return;
+    if (hold.holding.class === "batch") this.#batch--;
     const { backend } = hold;
     backend.inFlight -= hold.share;
     backend.requests -= 1;
@@ -242,6 +287,7 @@ export class Holdings {
   #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {
     const hold = attemptOf(holding, attemptId);
     if (holding === undefined || hold === undefined || !this.#live.has(hold)) return;
+    hold.mayYield = false;
     if (hold.trial) {
       // A backend that answers is back: the trial need not last as long as the answer.
       hold.trial = false;
@@ -320,6 +366,11 @@ export class Holdings {
   }
 }
 
+function canYield({ mayYield, attemptId, holding, trial, sinceMs, basis }: Hold, nowMs: number): boolean {
+  if (!mayYield || attemptId === "" || trial || holding.preemptions >= PREEMPTIONS_MAX || holding.attempts.length !== 1) return false;
+  return holding.request.stream || nowMs - sinceMs < basis.predictedTtftMs;
+}
+
 /** They generate nothing: there is no length, pace or context to learn from them. */
 function isEmbeddings(holding: Holding): boolean {
   return holding.request.operation === Operation.EMBEDDINGS;
@@ -331,26 +382,5 @@ function attemptOf(holding: Holding | undefined, attemptId: string): Hold | unde
   return undefined;
 }
 
-/** What the breaker makes of an attempt's end (routing, sections 1.5 and 1.7). */
-function breakerEvent(ended: AttemptEnded): BreakerEvent {
-  if (ended.outcome === Outcome.OK) return ended.garbage ? FAILURE : SUCCESS;
-  if (ended.outcome !== Outcome.FAILED) return NEUTRAL;
-  switch (ended.reason) {
-    case "UPSTREAM_UNAVAILABLE":
-    case "UPSTREAM_TIMEOUT":
-    case "UPSTREAM_PROTOCOL":
-    case "UPSTREAM_UNAUTHORIZED":
-    case "STREAM_INTERRUPTED":
-      return FAILURE;
-    case "UPSTREAM_RATE_LIMITED":
-      return { kind: "limited", retryAfterMs: ended.retryAfterMs };
-    default:
-      return NEUTRAL;
-  }
-}
-
-const SUCCESS: BreakerEvent = { kind: "success" };
-const FAILURE: BreakerEvent = { kind: "failure" };
-const NEUTRAL: BreakerEvent = { kind: "neutral" };
 /** A decision that names a backend with an open breaker makes the request its trial. */
 const LIVE: BreakerEvent = { kind: "live" };

@@ -44,6 +44,8 @@ export interface LiveEngineDeps {
 export interface Holder {
   readonly holdings: Map<string, Holding>;
   readonly waiters: Map<string, Waiter>;
+  /** Asks for an attempt of it to yield; false = nobody listens. */
+  preempt(decisionId: string, attemptId: string): boolean;
 }
 
 /** A decision, or a wait for one. */
@@ -249,8 +251,10 @@ export class LiveEngine {
       holder.waiters.delete(id);
       settle(this.#refusal(resolved.request, denial, this.#monoMs(), this.#monoMs() - startedMs));
     };
-    const waiter = this.scheduler.enqueue(resolved, startedMs, refuse);
+    const again = (holder.holdings.get(id)?.preemptions ?? 0) > 0;
+    const waiter = this.scheduler.enqueue(resolved, startedMs, refuse, again);
     if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
+    if (this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     holder.waiters.set(id, waiter);
     this.#deliver.set(waiter, { holder, settle });
     return { waiter, promise };
@@ -285,7 +289,7 @@ export class LiveEngine {
       const { request } = resolved;
       const held = holder.holdings.get(request.decisionId);
       if (held !== undefined) this.#holdings.reserveAgain(held, evidence, reservation, nowMs);
-      else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs));
+      else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs, holder));
       if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
       this.scheduler.served(resolved.class, accountOf(request), uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);

@@ -17,6 +17,7 @@ export class EngineMetrics {
   readonly #denied: (reason: string) => Counter;
   readonly #decideUs: Histogram;
   readonly #waitS: Histogram;
+  readonly #preemptions: Counter;
 
   constructor(metrics: Metrics, state: EngineState, scheduler: Scheduler, monotonicMs: () => number) {
     const results = metrics.counter("signalbox_decisions_total", "Decisions by result: allow, or the reason of the denial.", ["result"]);
@@ -26,6 +27,9 @@ export class EngineMetrics {
       .histogram("signalbox_decide_duration_us", "Time spent on one decision, microseconds.", DECIDE_BUCKETS_US)
       .with();
     this.#waitS = metrics.histogram("signalbox_queue_wait_seconds", "Time in the queue of requests that waited.", WAIT_BUCKETS_S).with();
+    this.#preemptions = metrics
+      .counter("signalbox_preemptions_total", "Batch attempts without content asked to make room for a better class.")
+      .with();
     const depth = metrics.gauge("signalbox_queue_depth", "Requests waiting.", ["class"]);
     const breaker = metrics.gauge("signalbox_breaker_state", "Breaker: 0 closed, 1 half open, 2 open.", ["backend"]);
     const inFlight = metrics.gauge("signalbox_backend_in_flight", "Requests in flight, by this engine's accounting.", ["backend"]);
@@ -38,6 +42,11 @@ export class EngineMetrics {
         limit.with(backend.name).set(backend.limitValue);
       }
     });
+  }
+
+  /** An attempt was asked to yield. */
+  preempted(): void {
+    this.#preemptions.add();
   }
 
   /** Counts a decision. `waitMs` is 0 when it did not wait. */

@@ -77,8 +77,8 @@ export class Scheduler {
     return false;
   }
 
-  /** Lines a request up, or says why not: the class's queue is full, or it would be served too late. */
-  enqueue(resolved: Resolved, nowMs: number, refuse: (denial: Denial) => void): Waiter | Denial {
+  /** Lines a request up, `first` before its equals, or says why not: the class's queue is full, or it would be served too late. */
+  enqueue(resolved: Resolved, nowMs: number, refuse: (denial: Denial) => void, first = false): Waiter | Denial {
     const queue = this.#queue(resolved.class);
     const { queueMax, maxWaitMs } = this.#limits(resolved.class);
     if (queue.depth >= queueMax) makeRoom(queue, accountOf(resolved.request), nowMs);
@@ -95,7 +95,7 @@ export class Scheduler {
       arrivedMs: nowMs,
       dueMs: nowMs + resolved.ttftTargetMs,
       expiresMs: nowMs + Math.min(maxWaitMs, resolved.deadlineMs),
-      order: this.#order++,
+      order: first ? -this.#order++ : this.#order++,
       refuse,
       settled: false,
       late: false,

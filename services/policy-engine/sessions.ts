@@ -1,4 +1,4 @@
-import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession } from "#libs/peers/index.ts";
+import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
 import type { Holding } from "./holdings.ts";
 import type { LiveEngine, Holder } from "./live-engine.ts";
 import type { Waiter } from "./scheduler.ts";
@@ -13,6 +13,7 @@ export class Session implements PolicySession, Holder {
   readonly #engine: LiveEngine;
   readonly #onClose: (session: Session) => void;
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];
+  readonly #preemptionListeners: ((preemption: Preemption) => void)[] = [];
   #closed = false;
 
   constructor(engine: LiveEngine, onClose: (session: Session) => void) {
@@ -45,6 +46,15 @@ export class Session implements PolicySession, Holder {
   onFallback(listener: (fallback: PolicyFallback) => void): void {
     this.#listeners.push(listener);
     listener(this.#engine.fallback);
+  }
+
+  onPreemption(listener: (preemption: Preemption) => void): void {
+    this.#preemptionListeners.push(listener);
+  }
+
+  preempt(decisionId: string, attemptId: string): boolean {
+    for (const listener of this.#preemptionListeners) listener({ $typeName: "signalbox.policy.v1.Preemption", decisionId, attemptId });
+    return this.#preemptionListeners.length > 0;
   }
 
   /** Hands a new fallback to the listeners. */

@@ -235,7 +235,8 @@ export type AttemptRecord = Message<"signalbox.ledger.v1.AttemptRecord"> & {
   priceGrade: string;
 
   /**
-   * Whether the attempt was a hedge, retry or abandoned work: billed, waste_hedge, waste_retry, waste_aborted, resumed.
+   * Whether the attempt was a hedge, retry or abandoned work: billed, waste_hedge, waste_retry, waste_aborted,
+   * waste_preempted, resumed.
    *
    * @generated from field: string purpose = 31;
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/policy/v1/policy_service.proto.
  */
 export const file_signalbox_policy_v1_policy_service: GenFile = /*@__PURE__*/
-  fileDesc("CihzaWduYWxib3gvcG9saWN5L3YxL3BvbGljeV9zZXJ2aWNlLnByb3RvEhNzaWduYWxib3gucG9saWN5LnYxIkoKDlNlc3Npb25SZXF1ZXN0EjgKBmZyYW1lcxgBIAMoCzIoLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvblJlcXVlc3RGcmFtZSLQAQoTU2Vzc2lvblJlcXVlc3RGcmFtZRIyCgVoZWxsbxgBIAEoCzIhLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvbkhlbGxvSAASNAoGZGVjaWRlGAIgASgLMiIuc2lnbmFsYm94LnBvbGljeS52MS5EZWNpZGVSZXF1ZXN0SAASEAoGY2FuY2VsGAMgASgJSAASNAoGcmVwb3J0GAQgASgLMiIuc2lnbmFsYm94LnBvbGljeS52MS5BdHRlbXB0UmVwb3J0SABCBwoFZnJhbWUiIgoMU2Vzc2lvbkhlbGxvEhIKCmluZ3Jlc3NfaWQYASABKAkiTAoPU2Vzc2lvblJlc3BvbnNlEjkKBmZyYW1lcxgBIAMoCzIpLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvblJlc3BvbnNlRnJhbWUi1wEKFFNlc3Npb25SZXNwb25zZUZyYW1lEhAKBnF1ZXVlZBgBIAEoCUgAEjEKCGRlY2lzaW9uGAIgASgLMh0uc2lnbmFsYm94LnBvbGljeS52MS5EZWNpc2lvbkgAEjcKCGZhbGxiYWNrGAMgASgLMiMuc2lnbmFsYm94LnBvbGljeS52MS5Qb2xpY3lGYWxsYmFja0gAEjgKCGRyYWluaW5nGAQgASgLMiQuc2lnbmFsYm94LnBvbGljeS52MS5TZXNzaW9uRHJhaW5pbmdIAEIHCgVmcmFtZSIRCg9TZXNzaW9uRHJhaW5pbmciQQoORGVjaWRlUmVzcG9uc2USLwoIZGVjaXNpb24YASABKAsyHS5zaWduYWxib3gucG9saWN5LnYxLkRlY2lzaW9uInAKDkV4cGxhaW5SZXF1ZXN0EjUKB2RyeV9ydW4YASABKAsyIi5zaWduYWxib3gucG9saWN5LnYxLkRlY2lkZVJlcXVlc3RIABIMCgJpZBgCIAEoCUgAEg4KBGxhc3QYAyABKAhIAEIJCgdzdWJqZWN0IkYKD0V4cGxhaW5SZXNwb25zZRIzCgZyZWNvcmQYASABKAsyIy5zaWduYWxib3gucG9saWN5LnYxLkRlY2lzaW9uUmVjb3JkIqMBCg5EZWNpc2lvblJlY29yZBIzCgdyZXF1ZXN0GAEgASgLMiIuc2lnbmFsYm94LnBvbGljeS52MS5EZWNpZGVSZXF1ZXN0Ei8KCGRlY2lzaW9uGAIgASgLMh0uc2lnbmFsYm94LnBvbGljeS52MS5EZWNpc2lvbhIVCg1kZWNpZGVkX2F0X21zGAMgASgBEhQKDHJlc3BvbnNlX2lkcxgEIAMoCTKSAgoNUG9saWN5U2VydmljZRJYCgdTZXNzaW9uEiMuc2lnbmFsYm94LnBvbGljeS52MS5TZXNzaW9uUmVxdWVzdBokLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJRCgZEZWNpZGUSIi5zaWduYWxib3gucG9saWN5LnYxLkRlY2lkZVJlcXVlc3QaIy5zaWduYWxib3gucG9saWN5LnYxLkRlY2lkZVJlc3BvbnNlElQKB0V4cGxhaW4SIy5zaWduYWxib3gucG9saWN5LnYxLkV4cGxhaW5SZXF1ZXN0GiQuc2lnbmFsYm94LnBvbGljeS52MS5FeHBsYWluUmVzcG9uc2ViBnByb3RvMw", [file_signalbox_policy_v1_policy]);
+  fileDesc("CihzaWduYWxib3gvcG9saWN5L3YxL3BvbGljeV9zZXJ2aWNlLnByb3RvEhNzaWduYWxib3gucG9saWN5LnYxIkoKDlNlc3Npb25SZXF1ZXN0EjgKBmZyYW1lcxgBIAMoCzIoLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvblJlcXVlc3RGcmFtZSLQAQoTU2Vzc2lvblJlcXVlc3RGcmFtZRIyCgVoZWxsbxgBIAEoCzIhLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvbkhlbGxvSAASNAoGZGVjaWRlGAIgASgLMiIuc2lnbmFsYm94LnBvbGljeS52MS5EZWNpZGVSZXF1ZXN0SAASEAoGY2FuY2VsGAMgASgJSAASNAoGcmVwb3J0GAQgASgLMiIuc2lnbmFsYm94LnBvbGljeS52MS5BdHRlbXB0UmVwb3J0SABCBwoFZnJhbWUiIgoMU2Vzc2lvbkhlbGxvEhIKCmluZ3Jlc3NfaWQYASABKAkiTAoPU2Vzc2lvblJlc3BvbnNlEjkKBmZyYW1lcxgBIAMoCzIpLnNpZ25hbGJveC5wb2xpY3kudjEuU2Vzc2lvblJlc3BvbnNlRnJhbWUijgIKFFNlc3Npb25SZXNwb25zZUZyYW1lEhAKBnF1ZXVlZBgBIAEoCUgAEjEKCGRlY2lzaW9uGAIgASgLMh0uc2lnbmFsYm94LnBvbGljeS52MS5EZWNpc2lvbkgAEjcKCGZhbGxiYWNrGAMgASgLMiMuc2lnbmFsYm94LnBvbGljeS52MS5Qb2xpY3lGYWxsYmFja0gAEjgKCGRyYWluaW5nGAQgASgLMiQuc2lnbmFsYm94LnBvbGljeS52MS5TZXNzaW9uRHJhaW5pbmdIABI1CgpwcmVlbXB0aW9uGAUgASgLMh8uc2lnbmFsYm94LnBvbGljeS52MS5QcmVlbXB0aW9uSABCBwoFZnJhbWUiNQoKUHJlZW1wdGlvbhITCgtkZWNpc2lvbl9pZBgBIAEoCRISCgphdHRlbXB0X2lkGAIgASgJIhEKD1Nlc3Npb25EcmFpbmluZyJBCg5EZWNpZGVSZXNwb25zZRIvCghkZWNpc2lvbhgBIAEoCzIdLnNpZ25hbGJveC5wb2xpY3kudjEuRGVjaXNpb24icAoORXhwbGFpblJlcXVlc3QSNQoHZHJ5X3J1bhgBIAEoCzIiLnNpZ25hbGJveC5wb2xpY3kudjEuRGVjaWRlUmVxdWVzdEgAEgwKAmlkGAIgASgJSAASDgoEbGFzdBgDIAEoCEgAQgkKB3N1YmplY3QiRgoPRXhwbGFpblJlc3BvbnNlEjMKBnJlY29yZBgBIAEoCzIjLnNpZ25hbGJveC5wb2xpY3kudjEuRGVjaXNpb25SZWNvcmQiowEKDkRlY2lzaW9uUmVjb3JkEjMKB3JlcXVlc3QYASABKAsyIi5zaWduYWxib3gucG9saWN5LnYxLkRlY2lkZVJlcXVlc3QSLwoIZGVjaXNpb24YAiABKAsyHS5zaWduYWxib3gucG9saWN5LnYxLkRlY2lzaW9uEhUKDWRlY2lkZWRfYXRfbXMYAyABKAESFAoMcmVzcG9uc2VfaWRzGAQgAygJMpICCg1Qb2xpY3lTZXJ2aWNlElgKB1Nlc3Npb24SIy5zaWduYWxib3gucG9saWN5LnYxLlNlc3Npb25SZXF1ZXN0GiQuc2lnbmFsYm94LnBvbGljeS52MS5TZXNzaW9uUmVzcG9uc2UoATABElEKBkRlY2lkZRIiLnNpZ25hbGJveC5wb2xpY3kudjEuRGVjaWRlUmVxdWVzdBojLnNpZ25hbGJveC5wb2xpY3kudjEuRGVjaWRlUmVzcG9uc2USVAoHRXhwbGFpbhIjLnNpZ25hbGJveC5wb2xpY3kudjEuRXhwbGFpblJlcXVlc3QaJC5zaWduYWxib3gucG9saWN5LnYxLkV4cGxhaW5SZXNwb25zZWIGcHJvdG8z", [file_signalbox_policy_v1_policy]);
 
 /**
  * Frames from an ingress, in order.
@@ -175,6 +175,14 @@ export type SessionResponseFrame = Message<"signalbox.policy.v1.SessionResponseF
      */
     value: SessionDraining;
     case: "draining";
+  } | {
+    /**
+     * An attempt should make room for a better class; the ingress decides whether it still can.
+     *
+     * @generated from field: signalbox.policy.v1.Preemption preemption = 5;
+     */
+    value: Preemption;
+    case: "preemption";
   } | { case: undefined; value?: undefined };
 };
 
@@ -184,6 +192,34 @@ export type SessionResponseFrame = Message<"signalbox.policy.v1.SessionResponseF
  */
 export const SessionResponseFrameSchema: GenMessage<SessionResponseFrame> = /*@__PURE__*/
   messageDesc(file_signalbox_policy_v1_policy_service, 4);
+
+/**
+ * An attempt of the batch class without content yet is to be taken back and its request decided anew.
+ *
+ * @generated from message signalbox.policy.v1.Preemption
+ */
+export type Preemption = Message<"signalbox.policy.v1.Preemption"> & {
+  /**
+   * Decision of the request.
+   *
+   * @generated from field: string decision_id = 1;
+   */
+  decisionId: string;
+
+  /**
+   * The attempt that is to yield.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message signalbox.policy.v1.Preemption.
+ * Use `create(PreemptionSchema)` to create a new message.
+ */
+export const PreemptionSchema: GenMessage<Preemption> = /*@__PURE__*/
+  messageDesc(file_signalbox_policy_v1_policy_service, 5);
 
 /**
  * The engine is going.
@@ -198,7 +234,7 @@ export type SessionDraining = Message<"signalbox.policy.v1.SessionDraining"> & {
  * Use `create(SessionDrainingSchema)` to create a new message.
  */
 export const SessionDrainingSchema: GenMessage<SessionDraining> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy_service, 5);
+  messageDesc(file_signalbox_policy_v1_policy_service, 6);
 
 /**
  * Answer to Decide.
@@ -219,7 +255,7 @@ export type DecideResponse = Message<"signalbox.policy.v1.DecideResponse"> & {
  * Use `create(DecideResponseSchema)` to create a new message.
  */
 export const DecideResponseSchema: GenMessage<DecideResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy_service, 6);
+  messageDesc(file_signalbox_policy_v1_policy_service, 7);
 
 /**
  * Which decision to explain.
@@ -264,7 +300,7 @@ export type ExplainRequest = Message<"signalbox.policy.v1.ExplainRequest"> & {
  * Use `create(ExplainRequestSchema)` to create a new message.
  */
 export const ExplainRequestSchema: GenMessage<ExplainRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy_service, 7);
+  messageDesc(file_signalbox_policy_v1_policy_service, 8);
 
 /**
  * The explanation record.
@@ -285,7 +321,7 @@ export type ExplainResponse = Message<"signalbox.policy.v1.ExplainResponse"> & {
  * Use `create(ExplainResponseSchema)` to create a new message.
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy_service, 8);
+  messageDesc(file_signalbox_policy_v1_policy_service, 9);
 
 /**
  * A decision with everything it was made from; no content.
@@ -327,7 +363,7 @@ export type DecisionRecord = Message<"signalbox.policy.v1.DecisionRecord"> & {
  * Use `create(DecisionRecordSchema)` to create a new message.
  */
 export const DecisionRecordSchema: GenMessage<DecisionRecord> = /*@__PURE__*/
-  messageDesc(file_signalbox_policy_v1_policy_service, 9);
+  messageDesc(file_signalbox_policy_v1_policy_service, 10);
 
 /**
  * Chooses backends.

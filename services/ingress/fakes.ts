@@ -77,8 +77,7 @@ export class FakePolicy implements PolicyPeer {
   };
   fallback: PolicyFallback | undefined;
   connected = true;
-  /** Asks for an attempt to yield, as an engine does. */
-  preempt: (preemption: Preemption) => void = () => {};
+  readonly #preemptionListeners: ((preemption: Preemption) => void)[] = [];
   readonly requests: DecideRequest[] = [];
   readonly reports: AttemptReport[] = [];
   readonly cancelled: string[] = [];
@@ -96,7 +95,12 @@ export class FakePolicy implements PolicyPeer {
   }
 
   onPreemption(listener: (preemption: Preemption) => void): void {
-    this.preempt = listener;
+    this.#preemptionListeners.push(listener);
+  }
+
+  /** Asks for an attempt to yield, as an engine does. */
+  preempt(preemption: Preemption): void {
+    for (const listener of this.#preemptionListeners) listener(preemption);
   }
 
   /** Reports by kind. */

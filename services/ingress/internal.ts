@@ -180,6 +180,7 @@ function withoutFallback(policy: PolicyPeer): PolicyPeer {
   return {
     decide: (request) => policy.decide(request),
     report: (report) => policy.report(report),
+    onPreemption: (listener) => policy.onPreemption(listener),
     fallback: undefined,
     get connected() {
       return policy.connected;

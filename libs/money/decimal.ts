@@ -40,6 +40,15 @@ export function parsePerMillion(amount: string | number): bigint {
 }
 
 /**
+ * Dollars per million tokens of a catalogue to pico-USD per token: what lies below a pico-dollar (0.08333333333333334) is rounded
+ * half-up. Throws on anything but a finite, non-negative number.
+ */
+export function parseCataloguePerMillion(amount: number): bigint {
+  if (!Number.isFinite(amount) || amount < 0) throw new SignalboxError("REQUEST_MALFORMED", `not a price: ${amount}`);
+  return roundHalfUp(parseDecimal(String(amount), 30), 10n ** 24n);
+}
+
+/**
  * Dollars per token to pico-USD per token. Catalogues print binary fractions (2.4999999999999997e-7), so what lies below
  * a pico-dollar is rounded half-up. Throws on anything but a finite, non-negative number.
  */

@@ -19,6 +19,7 @@ export {
   formatAmount,
   formatUsd,
   NANO_PER_USD,
+  parseCataloguePerMillion,
   parseDecimal,
   parsePerMillion,
   parsePerToken,

@@ -4,15 +4,21 @@ import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/model.ts";
 import { ratesAt, roundHalfUp, type PriceIndex } from "#libs/money/index.ts";
 import type { PricedRecord } from "./entries/index.ts";
-import type { HourSum } from "./store.ts";
+import type { HourSum, LedgerStore } from "./store.ts";
 
 /** Who pays for machines nobody used. */
 export const IDLE_TENANT = "system";
 /** An hour is closed this long after its end, ms: streams that began in it have mostly ended by then. */
 export const CLOSE_AFTER_MS = 300_000;
 /** Closed hours are looked at again this far back: late and corrected entries move the idle part. */
-export const REOPENED_HOURS = 72;
+const REOPENED_HOURS = 72;
+/** Hours nobody closed because the ledger was away are closed this far back: this month and the last one. */
+const MISSED_HOURS = 62 * 24;
+/** Missed hours are looked for this often, ms; the recent ones at every call. */
+const MISSED_PERIOD_MS = 3_600_000;
 
+/** Idle entries of one transaction. */
+const RECORDS_MAX = 2_000;
 const HOUR_MS = 3_600_000;
 /** Prices may change by schedule within an hour; windows are whole minutes. */
 const MINUTE_MS = 60_000;
@@ -28,16 +34,24 @@ interface RentedHour {
 }
 
 /**
- * Rent of every closed hour of every backend priced by the hour, as far back as hours are reopened. A backend owes rent
+ * Rent of every closed hour that is due of every backend priced by the hour, `hoursBack` hours back. A backend owes rent
  * from the minute it was first known; minutes are added up exactly and rounded once.
  */
-export function rentedHours(config: Config, index: PriceIndex, since: ReadonlyMap<string, number>, nowMs: number): readonly RentedHour[] {
+export function rentedHours(
+  config: Config,
+  index: PriceIndex,
+  since: ReadonlyMap<string, number>,
+  nowMs: number,
+  hoursBack = REOPENED_HOURS,
+  isDue: (backend: string, hour: number) => boolean = () => true,
+): readonly RentedHour[] {
   const lastHour = Math.floor((nowMs - CLOSE_AFTER_MS) / HOUR_MS) - 1;
   const hours: RentedHour[] = [];
   for (const backend of config.backends.keys()) {
     const sinceMs = since.get(backend);
     if (sinceMs === undefined) continue;
-    for (let hour = Math.max(Math.floor(sinceMs / HOUR_MS), lastHour - REOPENED_HOURS + 1); hour <= lastHour; hour++) {
+    for (let hour = Math.max(Math.floor(sinceMs / HOUR_MS), lastHour - hoursBack + 1); hour <= lastHour; hour++) {
+      if (!isDue(backend, hour)) continue;
       let perHour = 0n;
       for (let atMs = hour * HOUR_MS; atMs < (hour + 1) * HOUR_MS; atMs += MINUTE_MS) {
         if (atMs + MINUTE_MS > sinceMs) perHour += ratesAt(index, backend, atMs, 0, "")?.rates.perHourNano ?? 0n;
@@ -83,8 +97,30 @@ export function idleRecords(
   });
 }
 
-/** The hours to sum for {@link idleRecords}, [from, until). */
-export function hourSpan(rented: readonly RentedHour[]): readonly [number, number] {
-  const hours = rented.map(({ hour }) => hour);
-  return [Math.min(...hours), Math.max(...hours) + 1];
+/** Books the idle part of the closed hours of every rented backend. One for each ledger process; several of them book each part once. */
+export class IdleDesk {
+  readonly #store: LedgerStore;
+  /** When missed hours were last looked for, ms since the epoch. */
+  #missedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(store: LedgerStore) {
+    this.#store = store;
+  }
+
+  /** Recent hours always; older ones only where no idle part was ever booked, so that a new price does not rewrite what was closed. */
+  async closeHours(config: Config, index: PriceIndex, nowMs: number): Promise<void> {
+    const store = this.#store;
+    const backends = [...config.backends.keys()].filter((name) => (ratesAt(index, name, nowMs, 0, "")?.rates.perHourNano ?? 0n) > 0n);
+    if (backends.length === 0) return;
+    const looksFar = nowMs - this.#missedAtMs >= MISSED_PERIOD_MS;
+    const since = await store.rentedSince(backends, nowMs);
+    const hoursBack = looksFar ? MISSED_HOURS : REOPENED_HOURS;
+    const endHour = Math.floor((nowMs - CLOSE_AFTER_MS) / HOUR_MS);
+    const sums = await store.hourSums(endHour - hoursBack, endHour);
+    const closed = new Set(sums.filter(({ idleEntries }) => idleEntries > 0n).map(({ backend, hour }) => `${backend}@${hour}`));
+    const isDue = (backend: string, hour: number): boolean => hour >= endHour - REOPENED_HOURS || !closed.has(`${backend}@${hour}`);
+    const records = idleRecords(rentedHours(config, index, since, nowMs, hoursBack, isDue), sums, config, index.version);
+    for (let at = 0; at < records.length; at += RECORDS_MAX) await store.book(records.slice(at, at + RECORDS_MAX), nowMs);
+    if (looksFar) this.#missedAtMs = nowMs;
+  }
 }

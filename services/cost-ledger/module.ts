@@ -3,16 +3,15 @@ import { GetSummaryResponseSchema, type GetSummaryResponse } from "#gen/signalbo
 import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { EventBus } from "#libs/bus/bus.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
-import type { Config } from "#libs/config/model.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
-import { ratesAt, type PriceIndex } from "#libs/money/index.ts";
+import type { PriceIndex } from "#libs/money/index.ts";
 import type { ServiceModule } from "#libs/lifecycle/index.ts";
 import type { ControlPeer, EntryFilter, InvoiceComparison, InvoiceQuery, LedgerPeer } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { BudgetDesk } from "./budgets/index.ts";
 import { Consumer } from "./consumer.ts";
 import { Control } from "./control/index.ts";
-import { hourSpan, idleRecords, rentedHours } from "./idle.ts";
+import { IdleDesk } from "./idle.ts";
 import { PricePublisher } from "./price-publisher.ts";
 import { reconcileInvoice } from "./reconcile.ts";
 import { createPostgresStore } from "./store-postgres.ts";
@@ -62,6 +61,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   const consumer = new Consumer({ store, bus, prices, clock, logger, metrics: deps.metrics });
   const desk = new BudgetDesk({ config, store, bus, clock, logger });
   const scores = new ScoreDesk({ store, bus, clock });
+  const idle = new IdleDesk(store);
   const timers: Timer[] = [];
   let endConfig = (): void => {};
 
@@ -76,8 +76,8 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     }
   };
   const bookIdle = (): void => {
-    if (!store.up) return;
-    closeHours(store, config.current, prices.index, clock.now()).catch((error: unknown) => {
+    if (!store.up || prices.index === undefined) return;
+    idle.closeHours(config.current, prices.index, clock.now()).catch((error: unknown) => {
       logger.warn({ error: String(error) }, "idle time could not be booked; it is tried again");
     });
   };
@@ -182,17 +182,6 @@ async function reconcile(store: LedgerStore, prices: PricePublisher, query: Invo
     }
   }
   return reconcileInvoice(query.lines, entries, (version) => (version === undefined ? prices.index : indexes.get(version)), nowMs);
-}
-
-/** Books the idle part of every closed hour of every rented backend. */
-async function closeHours(store: LedgerStore, config: Config, index: PriceIndex | undefined, nowMs: number): Promise<void> {
-  if (index === undefined) return;
-  const backends = [...config.backends.keys()].filter((name) => (ratesAt(index, name, nowMs, 0, "")?.rates.perHourNano ?? 0n) > 0n);
-  if (backends.length === 0) return;
-  const rented = rentedHours(config, index, await store.rentedSince(backends, nowMs), nowMs);
-  if (rented.length === 0) return;
-  const records = idleRecords(rented, await store.hourSums(...hourSpan(rented)), config, index.version);
-  if (records.length > 0) await store.book(records, nowMs);
 }
 
 async function* exportAll(store: LedgerStore, filter: EntryFilter): AsyncGenerator<readonly Entry[]> {

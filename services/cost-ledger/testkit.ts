@@ -1,4 +1,4 @@
-import type { Config } from "#libs/config/model.ts";
+import type { Config, PriceFields } from "#libs/config/model.ts";
 import { createConfigSource, defaultBackend, defaultConfig, type SwappableConfigSource } from "#libs/config/index.ts";
 import type { Counter, Gauge, Histogram, Metrics } from "#libs/telemetry/index.ts";
 
@@ -25,9 +25,9 @@ export class CountingMetrics implements Metrics {
   }
 }
 
-/** A configuration with one rented GPU and one cloud backend of fixed price ($1 and $2 per million tokens). */
-export function ledgerConfig(parts: Partial<Config> = {}): SwappableConfigSource {
-  const none = {
+/** Price fields of which none is stated. */
+export function noPrices(): PriceFields {
+  return {
     inputPico: undefined,
     cacheReadPico: undefined,
     cacheWritePico: undefined,
@@ -41,8 +41,12 @@ export function ledgerConfig(parts: Partial<Config> = {}): SwappableConfigSource
     webSearchNano: undefined,
     perHourNano: undefined,
   };
-  const gpu = defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...none, perHourNano: 3_600_000_000n } });
-  const price = { ...none, inputPico: 1_000_000n, outputPico: 2_000_000n };
+}
+
+/** A configuration with one rented GPU and one cloud backend of fixed price ($1 and $2 per million tokens). */
+export function ledgerConfig(parts: Partial<Config> = {}): SwappableConfigSource {
+  const gpu = defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...noPrices(), perHourNano: 3_600_000_000n } });
+  const price = { ...noPrices(), inputPico: 1_000_000n, outputPico: 2_000_000n };
   const cloud = defaultBackend({ name: "cloud", provider: "openai", model: "gpt-5-mini", price });
   const backends = new Map([gpu, cloud].map((backend) => [backend.name, backend]));
   return createConfigSource(defaultConfig({ backends, ...parts }));

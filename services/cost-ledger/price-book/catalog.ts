@@ -1,7 +1,7 @@
 import { calcPrice, type ModelInfo, type ModelPrice } from "@pydantic/genai-prices";
 import type { PriceLine, Schedule } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { ProviderName } from "#libs/config/model.ts";
-import { blankLine, parsePerMillion, parseUsd } from "#libs/money/index.ts";
+import { blankLine, parseCataloguePerMillion, parseUsd } from "#libs/money/index.ts";
 import { dailyWindows, scheduledPrice, tier } from "./parts.ts";
 
 /** How surely a catalogue row is the model asked for. */
@@ -102,12 +102,12 @@ function lineFrom(backend: string, prices: ModelPrice, grade: MatchGrade, source
   for (const [theirs, ours] of TOKEN_FIELDS) {
     const price = prices[theirs];
     if (price === undefined) continue;
-    line[ours] = parsePerMillion(typeof price === "number" ? price : price.base);
+    line[ours] = parseCataloguePerMillion(typeof price === "number" ? price : price.base);
     if (typeof price === "number") continue;
     for (const step of price.tiers) {
       const above = sizes.get(step.start) ?? blankLine("");
       sizes.set(step.start, above);
-      above[ours] = parsePerMillion(step.price);
+      above[ours] = parseCataloguePerMillion(step.price);
     }
   }
   if (typeof prices["requests_kcount"] === "number") line.perRequestNano = parseUsd(prices["requests_kcount"]) / 1000n;

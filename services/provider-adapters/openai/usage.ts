@@ -38,7 +38,7 @@ class Counts {
 /**
  * A provider's `usage` as disjoint classes (wire notes 2.2, 2.10), or undefined when it states no tokens. Known dialects: OpenAI,
  * DeepSeek (`prompt_cache_hit_tokens`), flat `cached_tokens` (Together, Moonshot), xAI (completion without reasoning, shown by its total),
- * OpenRouter. Cached beyond the prompt, reasoning beyond the output and broken numbers are clamped and flagged.
+ * OpenRouter; searches as Anthropic's and OpenRouter's `server_tool_use`, xAI's `num_sources_used`, Perplexity's `num_search_queries`. Cached beyond the prompt, reasoning beyond the output and broken numbers are clamped and flagged.
  */
 export function normalizeUsage(raw: unknown, serviceTier: unknown): Usage | undefined {
   if (!isObject(raw)) return undefined;
@@ -52,7 +52,7 @@ export function normalizeUsage(raw: unknown, serviceTier: unknown): Usage | unde
   return usageOf({
     ...input,
     ...output,
-    webSearches: counts.first(tools["web_search_requests"]),
+    webSearches: counts.first(tools["web_search_requests"], raw["num_sources_used"], raw["num_search_queries"]),
     serviceTier: typeof serviceTier === "string" && serviceTier !== "default" && serviceTier !== "auto" ? serviceTier : "",
     anomaly: counts.anomaly,
   });

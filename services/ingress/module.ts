@@ -98,6 +98,8 @@ export function createIngress(deps: IngressDeps): IngressHost {
     logger,
     admission,
     nextId,
+    random,
+    pipeline,
     metrics: deps.metrics,
     ledger: deps.ledger,
     loopLag: deps.loopLag ?? noLag,

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http";
+import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
@@ -8,10 +9,11 @@ import { analyse, type AnalyseContext, analyseEmbeddings } from "./analyse.ts";
 import { type Caller, isModelAllowed, type KeyBook, presentedKey } from "./auth.ts";
 import { Catalog } from "./catalog.ts";
 import type { Intake } from "./intake.ts";
+import type { Internal } from "./internal.ts";
 import { readChat } from "./openai/chat.ts";
 import { readEmbeddings } from "./openai/embeddings.ts";
 import { parseBody } from "./openai/parse.ts";
-import type { RequestOptions } from "./request-options.ts";
+import { readOptions, type RequestOptions } from "./request-options.ts";
 import { isResumable } from "./resume.ts";
 import type { TokenFactors } from "./tokens.ts";
 
@@ -25,6 +27,13 @@ export interface Arrival {
   readonly rootSpanId: string;
   readonly startedAtMs: number;
   readonly startedMs: number;
+}
+
+/** What an internal request brings beside its body. */
+export interface InternalParts {
+  readonly requestId: string;
+  readonly decide: Pick<DecideRequest, "tenant" | "tags" | "requestClass" | "deadlineMs" | "role">;
+  readonly internal: Internal;
 }
 
 /** What {@link Pipeline} needs. */
@@ -117,6 +126,29 @@ export class Pipeline {
       choices: 1,
       resumable: false,
       shareable: false,
+    };
+  }
+
+  /** A request of the gateway's own: read and analysed like a caller's, and allowed. Never streamed. */
+  prepareInternal(body: Uint8Array, parts: InternalParts): Intake {
+    const arrival = { ...this.arrive({}), requestId: parts.requestId };
+    const chat = readChat(parseBody(body));
+    const fields = scanTopLevel(body);
+    const caller = { tenant: "", team: "", keyId: "", models: undefined, maxClass: 0, mayForceArm: false };
+    const { decide, size } = analyse({ ...this.#context(arrival, caller, readOptions({})), chat, body, fields });
+    return {
+      ...arrival,
+      trace: { ...arrival.trace, sampled: false },
+      decide: { ...decide, ...parts.decide, explain: false },
+      size,
+      body,
+      fields: numbersOf(fields),
+      stream: false,
+      includeUsage: false,
+      resumable: false,
+      shareable: false,
+      choices: 1,
+      internal: parts.internal,
     };
   }
 

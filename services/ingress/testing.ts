@@ -56,7 +56,7 @@ export interface TestIngress {
 
 /** Starts an ingress on a free loopback port behind fakes of everything else. */
 export async function startIngress(
-  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag } = {},
+  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag; ledger?: Partial<LedgerPeer> } = {},
 ): Promise<TestIngress> {
   const clock = options.clock ?? systemClock;
   const log = new KeptLog();
@@ -78,7 +78,7 @@ export async function startIngress(
     policy,
     adapters,
     control: control as unknown as ControlPeer,
-    ledger: { priceBook: () => Promise.resolve(testPriceBook()) } as unknown as LedgerPeer,
+    ledger: { priceBook: () => Promise.resolve(testPriceBook()), ...options.ledger } as unknown as LedgerPeer,
     outbox,
     ...(options.loopLag ? { loopLag: options.loopLag } : {}),
     ingressId: "test",

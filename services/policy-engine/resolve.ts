@@ -83,7 +83,8 @@ export function isDenial(value: Resolved | Denial): value is Denial {
 export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resolved | Denial {
   const model = snapshot.models.get(request.model);
   if (model === undefined) return unknownModel(request.model, snapshot);
-  if (!isAllowed(snapshot.tenantModels.get(request.tenant), model, request.model))
+  // Who judges is the operator's choice, not the client's.
+  if (request.role !== "judge" && !isAllowed(snapshot.tenantModels.get(request.tenant), model, request.model))
     return notAllowed(request.model, `tenant ${request.tenant}`);
   if (!isAllowed(snapshot.keyModels.get(request.keyId), model, request.model)) return notAllowed(request.model, "this key");
   const asked = CLASS_OF[request.requestClass] ?? model.class;

@@ -4,7 +4,8 @@ import { test, type TestContext } from "node:test";
 import { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { type DecideRequest, type Decision, RequestClass, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { allow, candidate, chatBody, deny, postChat, startIngress, type TestIngress, testConfig } from "../testing.ts";
-import { SHADOW_LAG_MS, SHADOW_QUEUE_MAX, SHADOW_RUNNING_MAX } from "./shadows.ts";
+import { SHADOW_LIMITS } from "./shadows.ts";
+import { SIDE_LAG_MS } from "./side-queue.ts";
 
 /** Everything on alpha under the control arm, copied to beta under arm b. */
 function decision(request: DecideRequest): Decision {
@@ -118,18 +119,18 @@ test("a copy's answer is held against the client's: format and tool calls", asyn
 
 test("an arm that hangs holds a bounded number of copies, the rest is dropped, and clients notice nothing", async (t) => {
   const ingress = await start(t);
-  const many = SHADOW_RUNNING_MAX + SHADOW_QUEUE_MAX + 20;
+  const many = SHADOW_LIMITS.runningMax + SHADOW_LIMITS.queueMax + 20;
   for (let sent = 0; sent < many; sent++) {
     const response = await postChat(ingress, chatBody());
     await response.arrayBuffer();
     assert.equal(response.status, 200);
   }
   const waiting = ingress.adapters.attempts.filter(({ open }) => open.backend === "beta");
-  assert.equal(waiting.length, SHADOW_RUNNING_MAX);
+  assert.equal(waiting.length, SHADOW_LIMITS.runningMax);
   assert.deepEqual(fates(ingress), { dropped_queue: 20 });
   for (const attempt of waiting) attempt.fail("UPSTREAM_UNAVAILABLE");
-  await ingress.adapters.at(many + SHADOW_RUNNING_MAX);
-  assert.equal(fates(ingress)["failed"], SHADOW_RUNNING_MAX);
+  await ingress.adapters.at(many + SHADOW_LIMITS.runningMax);
+  assert.equal(fates(ingress)["failed"], SHADOW_LIMITS.runningMax);
 });
 
 test("a dead arm, a denied one and garbage fail copies alone, once each", async (t) => {
@@ -152,7 +153,7 @@ test("while the event loop is late nothing is copied, and what runs is given up"
   const ingress = await start(t, { loopLag });
   await (await postChat(ingress, chatBody())).arrayBuffer();
   const running = await ingress.adapters.at(1);
-  loopLag.lagMs = SHADOW_LAG_MS;
+  loopLag.lagMs = SIDE_LAG_MS;
   await once(running.events, "cancel");
   await requestsDone(ingress, 2);
   await (await postChat(ingress, chatBody())).arrayBuffer();

@@ -1,4 +1,4 @@
-import type { Clock, LoopLag } from "#libs/clock/index.ts";
+import type { Clock, LoopLag, Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { LedgerPeer } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
@@ -7,7 +7,9 @@ import type { Attendance, Witness } from "../decisions.ts";
 import type { DispatchDeps } from "../dispatch-deps.ts";
 import type { Intake } from "../intake.ts";
 import { InternalTraffic } from "../internal.ts";
+import type { Pipeline } from "../pipeline.ts";
 import type { RequestSummary } from "../summary.ts";
+import { Judges } from "./judges.ts";
 import { Shadows } from "./shadows.ts";
 
 /** What {@link ExperimentSide} needs. */
@@ -18,6 +20,8 @@ export interface SideDeps {
   readonly logger: Logger;
   readonly loopLag: LoopLag;
   readonly ledger: LedgerPeer;
+  readonly random: Random;
+  readonly pipeline: Pipeline;
   readonly admission: Admission;
   readonly nextId: () => string;
   /** What the gateway's own requests are dispatched with. */
@@ -28,15 +32,19 @@ export interface SideDeps {
 export class ExperimentSide implements Witness {
   readonly #traffic: InternalTraffic;
   readonly #shadows: Shadows;
+  readonly #judges: Judges;
 
   constructor(deps: SideDeps) {
-    const { clock, metrics, loopLag, nextId } = deps;
+    const { clock, metrics, loopLag, nextId, config, random, pipeline, ledger } = deps;
     this.#traffic = new InternalTraffic(deps.dispatch, clock, deps.admission);
-    this.#shadows = new Shadows({ clock, metrics, loopLag, traffic: this.#traffic, nextId });
+    const queue = { clock, metrics, loopLag, traffic: this.#traffic };
+    this.#shadows = new Shadows({ ...queue, nextId });
+    this.#judges = new Judges({ ...queue, config, random, pipeline, ledger });
   }
 
   attend(intake: Intake, decision: Parameters<Witness["attend"]>[1]): Attendance | undefined {
-    return this.#shadows.attend(intake, decision);
+    if (decision.experiment === "") return undefined;
+    return together(this.#shadows.attend(intake, decision), this.#judges.attend(intake, decision));
   }
 
   start(): void {
@@ -46,11 +54,13 @@ export class ExperimentSide implements Witness {
   /** Gives up what is under way; resolves when it is settled. */
   close(): Promise<void> {
     this.#shadows.close();
+    this.#judges.close();
     return this.#traffic.whenIdle();
   }
 
   stop(): void {
     this.#shadows.close();
+    this.#judges.close();
     this.#traffic.stop();
   }
 }

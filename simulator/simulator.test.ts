@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { Agent, request as httpRequest, type ClientRequest } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
+import { FakeClock } from "#libs/clock/fake.ts";
+import { systemClock } from "#libs/clock/index.ts";
 import type { InvoiceLine } from "./invoice.ts";
 import type { SimBackendProfile } from "./profile.ts";
 import { stringOf } from "./http/json.ts";
@@ -21,15 +23,30 @@ const WATCHABLE: SimBackendProfile["speed"] = {
 
 let bed: Bed;
 let slow: Bed;
+/** The slow engines, in a time that stands still until a test lets it go: who runs and waits stays so while it is looked at. */
+let held: Bed;
+const heldTime = new FakeClock();
 before(async () => {
   bed = await startBed();
+  held = await startBed(testProfiles(WATCHABLE), 7, heldTime);
   slow = await startBed(testProfiles(WATCHABLE));
 });
 beforeEach(() => {
   bed.simulator.forget();
   slow.simulator.forget();
+  held.simulator.forget();
 });
-after(() => Promise.all([bed.simulator.stop(), slow.simulator.stop()]));
+after(() => Promise.all([bed.simulator.stop(), slow.simulator.stop(), held.simulator.stop()]));
+
+/** Lets the held time go until the work is done. */
+async function release<T>(work: Promise<T>): Promise<T> {
+  const going = systemClock.every(1, () => heldTime.advance(20));
+  try {
+    return await work;
+  } finally {
+    going.cancel();
+  }
+}
 
 /** A call that is left after `leaveAfter` tokens of its stream; -1 = once it is sent and computing. */
 function leave(on: Bed, backend: string, stream: boolean, leaveAfter: number): Promise<void> {
@@ -122,36 +139,36 @@ test("a call left before its first token bills the prompt alone, a whole answer 
 });
 
 test("a call left in the queue bills nothing, and gauges show who runs, waits and fills the cache", async () => {
-  const { simulator } = slow;
-  const asked = [slow.chat("sglang", {}), slow.chat("sglang", {})];
+  const { simulator } = held;
+  const asked = [held.chat("sglang", {}), held.chat("sglang", {})];
   await until(() => simulator.load("sglang").running === 2, "two running");
-  const third = httpRequest(`${slow.url("sglang")}/v1/chat/completions`, { method: "POST", agent: new Agent() });
+  const third = httpRequest(`${held.url("sglang")}/v1/chat/completions`, { method: "POST", agent: new Agent() });
   third.on("error", () => undefined);
   third.end(
     JSON.stringify({ model: simulator.profiles.find(({ name }) => name === "sglang")!.model, messages: [{ role: "user", content: "x" }] }),
   );
   await until(() => simulator.load("sglang").waiting === 1, "one waiting");
-  const metrics = (await slow.get("sglang", "/metrics")).text;
+  const metrics = (await held.get("sglang", "/metrics")).text;
   assert.match(metrics, /^sglang:num_running_reqs\{.*\} 2$/m);
   assert.match(metrics, /^sglang:num_queue_reqs\{.*\} 1$/m);
   assert.match(metrics, /^sglang:token_usage\{.*\} 0\.00\d+$/m);
   third.destroy();
   await until(() => simulator.load("sglang").waiting === 0, "none waiting");
-  await Promise.all(asked);
+  await release(Promise.all(asked));
   assert.equal(simulator.invoice().length, 2);
   assert.equal(simulator.calls().length, 3);
 });
 
 test("vLLM's gauges and counters carry their exact names and move with load", async () => {
-  const { simulator } = slow;
-  const usages = Promise.all([slow.chat("vllm", {}), slow.chat("vllm", {}), slow.chat("vllm", {})]);
+  const { simulator } = held;
+  const usages = Promise.all([held.chat("vllm", {}), held.chat("vllm", {}), held.chat("vllm", {})]);
   await until(() => simulator.load("vllm").waiting === 1, "one waiting");
-  const during = (await slow.get("vllm", "/metrics")).text;
+  const during = (await held.get("vllm", "/metrics")).text;
   assert.match(during, /^vllm:num_requests_running\{engine="0",model_name="[^"]+"\} 2$/m);
   assert.match(during, /^vllm:num_requests_waiting\{.*\} 1$/m);
   assert.match(during, /^vllm:cache_config_info\{block_size="16",.*num_gpu_blocks="625"\} 1$/m);
-  const asked = (await usages).map((answer) => answer.json()["usage"]!);
-  const afterwards = (await slow.get("vllm", "/metrics")).text;
+  const asked = (await release(usages)).map((answer) => answer.json()["usage"]!);
+  const afterwards = (await held.get("vllm", "/metrics")).text;
   const read = (name: string): number => Number(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, "m").exec(afterwards)![1]);
   assert.equal(read("vllm:num_requests_running"), 0);
   assert.equal(read("vllm:kv_cache_usage_perc"), 0);

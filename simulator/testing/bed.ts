@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { systemClock } from "#libs/clock/index.ts";
+import { systemClock, type Clock } from "#libs/clock/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { stringOf } from "../http/json.ts";
 import { devProfiles } from "../dev.ts";
@@ -52,8 +52,12 @@ export function testProfiles(speed: SimBackendProfile["speed"] = SPEED_OF_TESTS)
   return [{ ...openai!, name: "openai", speed }, { ...claude!, name: "claude", speed }, ...engines];
 }
 
-export async function startBed(profiles: readonly SimBackendProfile[] = testProfiles(), seed = 7): Promise<Bed> {
-  const simulator = createSimulator({ clock: systemClock, random: new SeededRandom(seed), logger: silentLogger, profiles });
+export async function startBed(
+  profiles: readonly SimBackendProfile[] = testProfiles(),
+  seed = 7,
+  clock: Clock = systemClock,
+): Promise<Bed> {
+  const simulator = createSimulator({ clock, random: new SeededRandom(seed), logger: silentLogger, profiles });
   const addresses = await simulator.start();
   const url = (backend: string): string => addresses.get(backend)!.url;
   const post: Bed["post"] = (backend, path, body, headers = {}) =>

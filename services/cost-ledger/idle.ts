@@ -107,7 +107,7 @@ export class IdleDesk {
     this.#store = store;
   }
 
-  /** Recent hours always; older ones only where no idle part was ever booked, so that a new price does not rewrite what was closed. */
+  /** The hours up to the last closed one and those since always; older ones only where no idle part was ever booked, so that a new price does not rewrite what was closed. */
   async closeHours(config: Config, index: PriceIndex, nowMs: number): Promise<void> {
     const store = this.#store;
     const backends = [...config.backends.keys()].filter((name) => (ratesAt(index, name, nowMs, 0, "")?.rates.perHourNano ?? 0n) > 0n);
@@ -117,8 +117,11 @@ export class IdleDesk {
     const hoursBack = looksFar ? MISSED_HOURS : REOPENED_HOURS;
     const endHour = Math.floor((nowMs - CLOSE_AFTER_MS) / HOUR_MS);
     const sums = await store.hourSums(endHour - hoursBack, endHour);
-    const closed = new Set(sums.filter(({ idleEntries }) => idleEntries > 0n).map(({ backend, hour }) => `${backend}@${hour}`));
-    const isDue = (backend: string, hour: number): boolean => hour >= endHour - REOPENED_HOURS || !closed.has(`${backend}@${hour}`);
+    const idle = sums.filter(({ idleEntries }) => idleEntries > 0n);
+    const closed = new Set(idle.map(({ backend, hour }) => `${backend}@${hour}`));
+    // What the outboxes kept while the ledger was away belongs to hours as far back from when it went.
+    const lastClosed = idle.reduce((last, { hour }) => Math.max(last, hour), endHour - hoursBack);
+    const isDue = (backend: string, hour: number): boolean => hour > lastClosed - REOPENED_HOURS || !closed.has(`${backend}@${hour}`);
     const records = idleRecords(rentedHours(config, index, since, nowMs, hoursBack, isDue), sums, config, index.version);
     for (let at = 0; at < records.length; at += RECORDS_MAX) await store.book(records.slice(at, at + RECORDS_MAX), nowMs);
     if (looksFar) this.#missedAtMs = nowMs;

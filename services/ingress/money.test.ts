@@ -62,6 +62,8 @@ test("fault: an answer cut short was booked beyond what was set aside for it, be
   const cut = end(Outcome.CANCELED, { contentSeen: true, contentEvents: 79, contentBytes: 392 });
   assert.equal(bookedUsage(cut, PROMPT, 79).usage.outputTokens, 79);
   assert.equal(bookedUsage(cut, PROMPT, 100).usage.outputTokens, 98);
+  const counted = end(Outcome.CANCELED, { contentSeen: true, usage: create(UsageSchema, { outputTokens: 98 }) });
+  assert.equal(bookedUsage(counted, PROMPT, 79).usage.outputTokens, 79);
 });
 
 test("an answer cut short is booked with the counted output and the estimated prompt", () => {

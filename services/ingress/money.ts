@@ -105,9 +105,10 @@ export function bookedUsage(end: AttemptEnd, inputTokens: number, mostOutput: nu
   const seen = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
   const counted = Math.min(isLost ? Math.max(seen, LOST_OUTPUT_TOKENS) : seen, mostOutput);
   if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
+  const outputTokens = Math.min(stated.outputTokens || counted, mostOutput);
   const prompt = stated.inputTokens + stated.cacheReadTokens + stated.cacheWriteTokens + stated.cacheWrite1hTokens;
   return {
-    usage: { ...stated, inputTokens: prompt > 0 ? stated.inputTokens : inputTokens, outputTokens: stated.outputTokens || counted },
+    usage: { ...stated, inputTokens: prompt > 0 ? stated.inputTokens : inputTokens, outputTokens },
     estimated: true,
   };
 }

@@ -18,4 +18,6 @@ export interface ProcessContext {
   /** Names this process on the bus and in the mesh; new at every start. */
   readonly instance: string;
   readonly uuid: () => string;
+  /** Whether other processes are on the bus. */
+  readonly isMesh: boolean;
 }

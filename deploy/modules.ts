@@ -76,6 +76,7 @@ function loadIngress(context: ProcessContext, topology: Topology, near: NearHost
     stateStore: stateFile(context.dataDir, "control-state.bin"),
     loopLag: watchLoopLag(context.clock),
     ingressId: context.instance,
+    hasPeers: context.isMesh,
   });
   near.ingress = host;
   return { module: host.module, parts: [part], services: [inferenceRpc(host)] };

@@ -155,6 +155,7 @@ async function createContext(options: ProcessOptions, names: readonly string[], 
     dataDir,
     instance: `${names[0]!.replace(":", "-")}-${uuid().slice(-12)}`,
     uuid,
+    isMesh: !embedded,
   };
 }
 

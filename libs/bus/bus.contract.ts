@@ -188,6 +188,20 @@ export function busContract(name: string, under: BusUnderTest, options: { readon
     assert.deepEqual(seen.items, ["présent .key/==1", "présent .key/==2", "présent .key/==gone"]);
   });
 
+  test(`${name}: of many who create one key exactly one does, and again when it is deleted`, { skip }, async () => {
+    const bus = await under.open();
+    const other = await under.open();
+    const named = fresh("claims");
+    const buckets = [bus, other].map((each) => each.keyValue(named, { ttlMs: 60_000, memory: true, maxBytes: 1_000 }));
+    for (let round = 0; round < 3; round++) {
+      const won = await Promise.all(Array.from({ length: 20 }, (_, index) => buckets[index % 2]!.create("key", bytes(`${index}`))));
+      assert.equal(won.filter(Boolean).length, 1);
+      assert.equal(text((await buckets[0]!.get("key"))!), `${won.indexOf(true)}`);
+      await buckets[round % 2]!.delete("key");
+    }
+    await assert.rejects(buckets[0]!.put("large", new Uint8Array(2_000)));
+  });
+
   test(`${name}: a value outlives its time for nobody`, { skip }, async () => {
     const bus = await under.open();
     const bucket = bus.keyValue(fresh("brief"), { ttlMs: 1_000, memory: true });

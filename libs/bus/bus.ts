@@ -15,6 +15,8 @@ export interface Subscription {
 export interface KeyValue {
   get(key: string): Promise<Uint8Array | undefined>;
   put(key: string, value: Uint8Array): Promise<void>;
+  /** Puts a value where there is none; false = somebody's is there. Of several at once, exactly one gets true. */
+  create(key: string, value: Uint8Array): Promise<boolean>;
   delete(key: string): Promise<void>;
   /** Calls `handler` for every present key first, then for every change; `undefined` = deleted. */
   watch(handler: (key: string, value: Uint8Array | undefined) => void): Subscription;
@@ -26,6 +28,8 @@ export interface KeyValueOptions {
   readonly ttlMs?: number;
   /** Kept in memory only. */
   readonly memory?: boolean;
+  /** All values together, bytes; what goes beyond is refused. Absent = no bound of its own. */
+  readonly maxBytes?: number;
 }
 
 /**

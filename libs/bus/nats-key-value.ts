@@ -1,4 +1,4 @@
-import { StorageType } from "@nats-io/jetstream";
+import { JetStreamApiCodes, JetStreamApiError, StorageType } from "@nats-io/jetstream";
 import { Kvm, type KV, type KvWatchEntry } from "@nats-io/kv";
 import type { QueuedIterator } from "@nats-io/transport-node";
 import type { Clock } from "#libs/clock/index.ts";
@@ -35,6 +35,18 @@ export class NatsKeyValue implements KeyValue {
 
   async put(key: string, value: Uint8Array): Promise<void> {
     await this.#run((bucket) => bucket.put(encodeKey(key), value));
+  }
+
+  create(key: string, value: Uint8Array): Promise<boolean> {
+    return this.#run(async (bucket) => {
+      try {
+        await bucket.create(encodeKey(key), value);
+        return true;
+      } catch (cause) {
+        if (isTaken(cause)) return false;
+        throw cause;
+      }
+    });
   }
 
   async delete(key: string): Promise<void> {
@@ -99,6 +111,7 @@ export class NatsKeyValue implements KeyValue {
       history: 1,
       storage: this.#options.memory === true ? StorageType.Memory : StorageType.File,
       ...(this.#options.ttlMs ? { ttl: this.#options.ttlMs } : {}),
+      ...(this.#options.maxBytes ? { max_bytes: this.#options.maxBytes } : {}),
     }));
   }
 }
@@ -133,6 +146,12 @@ class Watch {
     for (const key of this.#known) if (!present.has(key)) this.tell(key, undefined);
     return false;
   }
+}
+
+/** Whether a write lost against another one. */
+function isTaken(cause: unknown): boolean {
+  if (!(cause instanceof JetStreamApiError)) return false;
+  return cause.code === JetStreamApiCodes.StreamWrongLastSequence || cause.code === JetStreamApiCodes.StreamWrongLastSequenceUnknown;
 }
 
 /** Keys may hold anything; on the wire only letters, digits, `_`, `-` and `=HH` for each other byte. */

@@ -20,6 +20,8 @@ export const SUBJECTS = {
   loadPublished: "signalbox.load.published.v1",
   /** ScoresRecorded, from the ledger, once they are stored. */
   scoreRecorded: "signalbox.score.recorded.v1",
+  /** IdempotencyEnded; one token: the key's digest. */
+  idempotencyEnded: "signalbox.idempotency.ended.v1",
   /** BudgetCrossed, once per window and threshold. */
   budgetCrossed: "signalbox.budget.crossed.v1",
 } as const;

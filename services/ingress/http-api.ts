@@ -13,6 +13,7 @@ import { internalError } from "./failures.ts";
 import { HttpReply } from "./http-reply.ts";
 import type { HttpServer } from "./http-server.ts";
 import type { IdempotencyStore, LeadReply } from "./idempotency.ts";
+import type { Intake } from "./intake.ts";
 import { modelBody, modelListBody } from "./openai/models.ts";
 import { LAG_RETRY_MS, LAG_SHED_BATCH_MS, LAG_SHED_MIN_REQUESTS, LAG_SHED_MS } from "./limits.ts";
 import type { Arrival, Pipeline } from "./pipeline.ts";
@@ -50,6 +51,16 @@ interface Visit {
   readonly arrival: Arrival;
   readonly path: string;
 }
+
+/** A request that was read and analysed, on its way to dispatch. */
+interface Entering {
+  readonly visit: Visit;
+  readonly caller: Caller;
+  readonly intake: Intake;
+  readonly reply: HttpReply;
+}
+
+type Boarded = NonNullable<ReturnType<SingleFlight["board"]>>;
 
 /** The routes of the OpenAI-compatible API. Converts HTTP to the pipeline and back; decides nothing. */
 export class HttpApi {
@@ -158,7 +169,7 @@ export class HttpApi {
 
   #accept(visit: Visit, caller: Caller, options: RequestOptions, body: Uint8Array): void {
     const { response, arrival } = visit;
-    const { pipeline, dispatcher, admission, idempotency, isClosing } = this.#deps;
+    const { pipeline, idempotency, isClosing } = this.#deps;
     const isEmbeddings = visit.path === EMBEDDINGS_PATH;
     const intake = isEmbeddings
       ? pipeline.prepareEmbeddings(arrival, caller, options, body)
@@ -173,13 +184,39 @@ export class HttpApi {
       }
       lead = admission.reply;
     }
-    const boarded =
-      intake.shareable && lead === undefined ? this.#deps.singleFlight.board(caller, options, body, reply, arrival.requestId) : undefined;
+    if (lead !== undefined) return this.#lead({ visit, caller, intake, reply }, lead);
+    const boarded = intake.shareable ? this.#deps.singleFlight.board(caller, options, body, reply, arrival.requestId) : undefined;
     if (boarded !== undefined) {
       reply.whenDrained(() => boarded.passenger.drained());
       response.once("close", () => boarded.passenger.leave());
       if (!boarded.lead) return;
     }
+    this.#go({ visit, caller, intake, reply }, undefined, boarded);
+  }
+
+  /** A request with a new idempotency key goes on once it is known that no other ingress answers it. */
+  #lead(entering: Entering, lead: LeadReply): void {
+    const { response } = entering.visit;
+    let asking = true;
+    const withdraw = lead.whenClaimed(() => {
+      asking = false;
+      // Its client may have left meanwhile; who follows it still wants the answer.
+      if (response.closed && lead.readerGone()) return;
+      try {
+        this.#go(entering, lead, undefined);
+      } catch (cause) {
+        lead.fail(this.#errorOf(cause, entering.visit.arrival), refusedFacts(entering.intake));
+      }
+    });
+    response.once("close", () => {
+      if (asking && !response.writableEnded && lead.readerGone()) withdraw?.();
+    });
+  }
+
+  /** Admits a request and dispatches it. */
+  #go({ visit, caller, intake, reply }: Entering, lead: LeadReply | undefined, boarded: Boarded | undefined): void {
+    const { response, arrival } = visit;
+    const { dispatcher, admission } = this.#deps;
     const withdraw = admission.admit(intake, (error) => {
       for (const [name, value] of admission.headers(caller.tenant)) response.setHeader(name, value);
       if (error === undefined && boarded !== undefined) {
@@ -213,7 +250,8 @@ export class HttpApi {
       else exchange.drained();
     });
     // A client that left while its request was read has closed before anybody listened.
-    if (response.closed || response.socket?.destroyed === true) exchange.cancel();
+    const isGone = response.closed || response.socket?.destroyed === true;
+    if (isGone && (lead === undefined || lead.readerGone())) exchange.cancel();
   }
 
   #refuse(visit: Visit, cause: unknown, headers: readonly string[]): void {

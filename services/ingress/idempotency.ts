@@ -10,17 +10,11 @@ import {
   IDEMPOTENCY_TTL_MS,
 } from "./limits.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
+import { mismatchError, type Recording, type SharedAnswers } from "./shared-answers.ts";
 
 interface Follower {
   readonly reply: Reply;
   readonly requestId: string;
-}
-
-interface Recording {
-  readonly stream: boolean;
-  readonly facts: ReplyFacts;
-  readonly pieces: readonly Uint8Array[];
-  readonly usageEvent: Uint8Array | undefined;
 }
 
 interface Entry {
@@ -42,15 +36,18 @@ export type Admission =
 
 /**
  * Answers by idempotency key (decision 28): same key and body get the running or finished answer for ten minutes, without a
- * second call upstream. Successes are kept, in bounded memory; a failure goes to those who wait and is forgotten.
+ * second call upstream. Successes are kept, in bounded memory; a failure goes to those who wait and is forgotten. With
+ * `shared`, keys this ingress does not know are looked up among all of them.
  */
 export class IdempotencyStore {
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
+  readonly #shared: SharedAnswers | undefined;
   #bytes = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, shared?: SharedAnswers) {
     this.#clock = clock;
+    this.#shared = shared;
   }
 
   /** Throws IDEMPOTENCY when the key came with another body before. */
@@ -60,15 +57,13 @@ export class IdempotencyStore {
     const bodyDigest = hash("sha256", body, "base64");
     const known = this.#entries.get(key);
     if (known !== undefined) {
-      if (known.bodyDigest !== bodyDigest) {
-        throw new SignalboxError("IDEMPOTENCY", "This idempotency key was used with another request body.", { param: "idempotency-key" });
-      }
+      if (known.bodyDigest !== bodyDigest) throw mismatchError();
       return this.#follow(known, { reply, requestId });
     }
     const expiresAtMs = this.#clock.monotonicMs() + IDEMPOTENCY_TTL_MS;
     const entry: Entry = { key, bodyDigest, expiresAtMs, followers: [], recording: undefined, bytes: 0 };
     if (this.#entries.size < IDEMPOTENCY_KEYS_MAX) this.#entries.set(key, entry);
-    return { kind: "lead", reply: new LeadReply(this, entry, reply) };
+    return { kind: "lead", reply: new LeadReply(this, entry, reply, requestId) };
   }
 
   #follow(entry: Entry, follower: Follower): Admission {
@@ -88,12 +83,30 @@ export class IdempotencyStore {
     };
   }
 
+  /**
+   * Asks the other ingresses for a key that nobody here knew: calls `go` when this one is to make the answer, else the answer
+   * or its refusal goes to `lead`. Returns what withdraws the question; undefined when the answer was known at once.
+   */
+  whenClaimed(entry: Entry, lead: LeadReply, go: () => void): (() => void) | undefined {
+    if (this.#shared === undefined) {
+      go();
+      return undefined;
+    }
+    return this.#shared.ask(entry.key, entry.bodyDigest, (verdict) => {
+      if (verdict.kind === "lead") return go();
+      if (verdict.kind === "answer") return lead.replay(verdict.recording);
+      lead.fail(verdict.error, NO_FACTS);
+    });
+  }
+
   /** The answer is complete; `undefined` when it is too large to keep. */
   complete(entry: Entry, recording: Recording | undefined, bytes: number): void {
     const { followers } = entry;
     entry.followers = [];
+    this.#shared?.finished(entry.key, entry.bodyDigest, recording ?? "too_large");
     if (recording === undefined) {
       this.#entries.delete(entry.key);
+      for (const { reply, requestId } of followers) reply.fail(tooLarge(), { ...NO_FACTS, requestId });
       return;
     }
     for (const follower of followers) replay(recording, follower);
@@ -106,7 +119,7 @@ export class IdempotencyStore {
 
   /** The request failed: whoever waits hears the same, and the key is free again. */
   failed(entry: Entry, error: SignalboxError, facts: ReplyFacts): void {
-    this.#entries.delete(entry.key);
+    this.#forget(entry);
     const { followers } = entry;
     entry.followers = [];
     for (const follower of followers) follower.reply.fail(error, { ...facts, requestId: follower.requestId });
@@ -114,7 +127,12 @@ export class IdempotencyStore {
 
   /** Nobody waits any more. */
   abandoned(entry: Entry): void {
-    this.#entries.delete(entry.key);
+    this.#forget(entry);
+  }
+
+  #forget(entry: Entry): void {
+    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key);
+    this.#shared?.finished(entry.key, entry.bodyDigest, undefined);
   }
 
   #expire(): void {
@@ -139,6 +157,21 @@ export class IdempotencyStore {
   }
 }
 
+/** Facts of a refusal before anything was decided. */
+const NO_FACTS: ReplyFacts = {
+  requestId: "",
+  decisionId: "",
+  backend: "",
+  model: "",
+  attempts: 0,
+  experiment: "",
+  queueMs: 0,
+  routeMs: 0,
+  upstreamMs: 0,
+  warnings: [],
+  costNanoUsd: undefined,
+};
+
 function replay(recording: Recording, follower: Follower): void {
   const facts = { ...recording.facts, requestId: follower.requestId };
   if (!recording.stream) return follower.reply.whole(facts, recording.pieces);
@@ -152,21 +185,34 @@ export class LeadReply implements Reply {
   readonly #store: IdempotencyStore;
   readonly #entry: Entry;
   readonly #reply: Reply;
+  readonly #requestId: string;
   #pieces: Uint8Array[] = [];
   #bytes = 0;
   #readerGone = false;
 
-  constructor(store: IdempotencyStore, entry: Entry, reply: Reply) {
+  constructor(store: IdempotencyStore, entry: Entry, reply: Reply, requestId: string) {
     this.#store = store;
     this.#entry = entry;
     this.#reply = reply;
+    this.#requestId = requestId;
+  }
+
+  /** Calls `go` when the answer is to be made here; see {@link IdempotencyStore.whenClaimed}. */
+  whenClaimed(go: () => void): (() => void) | undefined {
+    return this.#store.whenClaimed(this.#entry, this, go);
+  }
+
+  /** Another ingress made the answer: it is this one's too. */
+  replay(recording: Recording): void {
+    replay(recording, { reply: this, requestId: this.#requestId });
   }
 
   /** The leading client went away. True = nobody else waits: cancel. False = go on for those who do. */
   readerGone(): boolean {
     this.#readerGone = true;
-    if (this.#entry.followers.length > 0 && this.#bytes <= IDEMPOTENCY_ANSWER_MAX_BYTES) return false;
-    this.#store.abandoned(this.#entry);
+    if (this.#entry.followers.length === 0) this.#store.abandoned(this.#entry);
+    else if (this.#bytes <= IDEMPOTENCY_ANSWER_MAX_BYTES) return false;
+    else this.#store.failed(this.#entry, tooLarge(), NO_FACTS);
     return true;
   }
 
@@ -195,7 +241,8 @@ export class LeadReply implements Reply {
   }
 
   fail(error: SignalboxError, facts: ReplyFacts): void {
-    if (!this.#readerGone) this.#reply.fail(error, facts);
+    const own = facts === NO_FACTS ? { ...facts, requestId: this.#requestId } : facts;
+    if (!this.#readerGone) this.#reply.fail(error, own);
     this.#store.failed(this.#entry, error, facts);
   }
 
@@ -215,9 +262,10 @@ export class LeadReply implements Reply {
 
   #complete(recording: Recording): void {
     if (this.#bytes <= IDEMPOTENCY_ANSWER_MAX_BYTES) return this.#store.complete(this.#entry, recording, this.#bytes);
-    if (this.#entry.followers.length > 0) {
-      const error = new SignalboxError("IDEMPOTENCY", "The answer of this idempotency key is too large to be kept.", { httpStatus: 409 });
-      this.#store.failed(this.#entry, error, recording.facts);
-    } else this.#store.complete(this.#entry, undefined, 0);
+    this.#store.complete(this.#entry, undefined, 0);
   }
+}
+
+function tooLarge(): SignalboxError {
+  return new SignalboxError("IDEMPOTENCY", "The answer of this idempotency key is too large to be kept.", { httpStatus: 409 });
 }

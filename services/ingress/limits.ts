@@ -40,6 +40,19 @@ export const IDEMPOTENCY_ANSWER_MAX_BYTES = 1024 * 1024;
 /** All idempotent answers together, bytes (decision 28). */
 export const IDEMPOTENCY_TOTAL_MAX_BYTES = 64 * 1024 * 1024;
 
+/** Largest idempotent answer shared with other ingresses, bytes: what one message of the bus (1 MiB) holds beside its facts. */
+export const IDEMPOTENCY_SHARED_MAX_BYTES = 1_000_000;
+
+/** How long the bus may take to say who makes an answer, ms: beyond it a request goes on alone rather than wait. */
+export const IDEMPOTENCY_CLAIM_WAIT_MS = 500;
+
+/** A claim that its ingress does not renew is free again after this, ms; renewed three times as often. */
+export const IDEMPOTENCY_CLAIM_TTL_MS = 6_000;
+export const IDEMPOTENCY_CLAIM_RENEW_MS = 2_000;
+
+/** How often a request that waits for another ingress looks by itself, ms: the word that it is done may be lost. */
+export const IDEMPOTENCY_LOOK_MS = 1_000;
+
 /** Idempotency keys held at once: bounds the map when answers are tiny. */
 export const IDEMPOTENCY_KEYS_MAX = 100_000;
 

@@ -27,6 +27,7 @@ import { RateWaits } from "./rate-waits.ts";
 import { RequestRecorder } from "./recorder.ts";
 import { RequestLog } from "./request-log.ts";
 import { RequestMetrics } from "./request-metrics.ts";
+import { SharedAnswers } from "./shared-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import { TokenFactors } from "./tokens.ts";
 import { withinMs } from "./within.ts";
@@ -46,6 +47,8 @@ export interface IngressDeps {
   readonly ledger: LedgerPeer;
   readonly outbox: OutboxPort;
   readonly stateStore?: StateStore;
+  /** Whether other ingresses serve the same callers: then answers to idempotency keys are shared over the bus. */
+  readonly hasPeers?: boolean;
   /** How late this process's event loop is; absent = never. */
   readonly loopLag?: LoopLag;
   /** Names this process; for logs. */
@@ -120,7 +123,8 @@ export function createIngress(deps: IngressDeps): IngressHost {
   });
   const life: Life = { draining: false, closing: false };
   const isClosing = (): boolean => life.closing;
-  const idempotency = new IdempotencyStore(clock);
+  const answers = deps.hasPeers === true ? new SharedAnswers({ bus, clock, logger, ingressId: deps.ingressId }) : undefined;
+  const idempotency = new IdempotencyStore(clock, answers);
   const api = new HttpApi({
     config,
     clock,
@@ -147,7 +151,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     waiting.set(rateWaits.size);
   });
   return {
-    module: moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }),
+    module: moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, answers }),
     address: () => server.address(),
     inference: createInference(pipeline, admission, dispatcher, isClosing),
   };
@@ -170,9 +174,10 @@ interface Parts {
   readonly side: ExperimentSide;
   readonly server: HttpServer;
   readonly life: Life;
+  readonly answers: SharedAnswers | undefined;
 }
 
-function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }: Parts): ServiceModule {
+function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, answers }: Parts): ServiceModule {
   const { clock, config } = deps;
   return {
     name: "ingress",
@@ -182,6 +187,7 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }
       holder.start();
       dispatcher.start();
       side.start();
+      answers?.start();
       await server.listen();
     },
     async drain(graceMs) {
@@ -205,6 +211,7 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life }
       side.stop();
       keys.stop();
       prices.stop();
+      answers?.stop();
       return withinMs(clock, START_WAIT_MS, holder.stop());
     },
   };

@@ -1,4 +1,4 @@
-import { createMemoryBus } from "#libs/bus/index.ts";
+import { createMemoryBus, type EventBus } from "#libs/bus/index.ts";
 import { type Clock, type LoopLag, systemClock } from "#libs/clock/index.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { type Config, createConfigSource, defaultBackend, defaultConfig } from "#libs/config/index.ts";
@@ -50,17 +50,17 @@ export interface TestIngress {
   readonly log: KeptLog;
   readonly tracing: KeptTracing;
   readonly metrics: ReturnType<typeof createMetrics>;
-  readonly bus: ReturnType<typeof createMemoryBus>;
+  readonly bus: EventBus;
   stop(): Promise<void>;
 }
 
-/** Starts an ingress on a free loopback port behind fakes of everything else. */
+/** Starts an ingress on a free loopback port behind fakes of everything else. With a `bus` it is one of several. */
 export async function startIngress(
-  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag; ledger?: Partial<LedgerPeer> } = {},
+  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag; ledger?: Partial<LedgerPeer>; bus?: EventBus } = {},
 ): Promise<TestIngress> {
   const clock = options.clock ?? systemClock;
   const log = new KeptLog();
-  const bus = createMemoryBus({ clock, logger: log });
+  const bus = options.bus ?? createMemoryBus({ clock, logger: log });
   const policy = new FakePolicy();
   const adapters = new FakeAdapters();
   const outbox = new FakeOutbox();
@@ -80,6 +80,7 @@ export async function startIngress(
     control: control as unknown as ControlPeer,
     ledger: { priceBook: () => Promise.resolve(testPriceBook()), ...options.ledger } as unknown as LedgerPeer,
     outbox,
+    hasPeers: options.bus !== undefined,
     ...(options.loopLag ? { loopLag: options.loopLag } : {}),
     ingressId: "test",
   });

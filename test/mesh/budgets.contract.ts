@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Pool } from "undici";
 import { startGateway, type Gateway } from "../support/gateway.ts";
-import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
+import { attemptsSeen, simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 const REQUESTS = 500;
 const WORTH = 100n;
@@ -126,5 +126,37 @@ export function budgetsSuite(rounds: number): void {
     assert.equal(refused.headers["x-ratelimit-limit-requests"], "30");
     assert.equal(refused.headers["x-ratelimit-remaining-requests"], "0");
     await pool.close();
+  });
+
+  test("an idempotency key is one call upstream over all ingresses, and each ingress's own while NATS is down", async () => {
+    const pools = gateway
+      .mesh!.processes.filter(({ role }) => role === "ingress")
+      .map(({ name }) => new Pool(gateway.mesh!.url(name, "api"), { connections: 4 }));
+    const post = async (index: number, key: string, question: string): Promise<{ status: number; text: string }> => {
+      const { statusCode, body } = await pools[index % INGRESSES]!.request({
+        path: "/v1/chat/completions",
+        method: "POST",
+        headers: { "content-type": "application/json", "idempotency-key": key },
+        body: JSON.stringify({ model: "chat", messages: [{ role: "user", content: question }] }),
+      });
+      return { status: statusCode, text: await body.text() };
+    };
+    for (let round = 0; round < 5; round++) {
+      const seen = attemptsSeen(simulation);
+      const answers = await Promise.all(
+        Array.from({ length: 12 }, (_, index) => post(index, `key-${round}`, "[sim tokens=20] who was first")),
+      );
+      assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
+      assert.equal(new Set(answers.map(({ text }) => text)).size, 1, "one answer for all");
+      assert.equal(attemptsSeen(simulation) - seen, 1, "one call upstream");
+    }
+    assert.equal((await post(1, "key-0", "another question")).status, 400);
+    gateway.nats!.kill();
+    const seen = attemptsSeen(simulation);
+    for (let index = 0; index < INGRESSES; index++) assert.equal((await post(index, "alone", "[sim tokens=4] hello")).status, 200);
+    for (let index = 0; index < INGRESSES; index++) assert.equal((await post(index, "alone", "[sim tokens=4] hello")).status, 200);
+    assert.equal(attemptsSeen(simulation) - seen, INGRESSES);
+    gateway.nats!.revive();
+    for (const pool of pools) await pool.close();
   });
 }

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file signalbox/events/v1/events.proto.
  */
 export const file_signalbox_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEIkQKDlNjb3Jlc1JlY29yZGVkEjIKBnNjb3JlcxgBIAMoCzIiLnNpZ25hbGJveC5ldmVudHMudjEuU2NvcmVSZWNvcmRlZCJkCg1TY29yZVJlY29yZGVkEikKBXNjb3JlGAEgASgLMhouc2lnbmFsYm94LmxlZGdlci52MS5TY29yZRIQCghyZXBsYWNlcxgCIAEoCBIWCg5yZXBsYWNlZF9zY29yZRgDIAEoASJ0Cg1Mb2FkUHVibGlzaGVkEg4KBmVuZ2luZRgBIAEoCRINCgVlcG9jaBgCIAEoARIQCghzZXF1ZW5jZRgDIAEoBBIyCghiYWNrZW5kcxgEIAMoCzIgLnNpZ25hbGJveC5ldmVudHMudjEuQmFja2VuZExvYWQixwEKC0JhY2tlbmRMb2FkEg8KB2JhY2tlbmQYASABKAkSEQoJaW5fZmxpZ2h0GAIgASgNEhYKDnByZWZpbGxfdG9rZW5zGAMgASgBEhYKDmNvbnRleHRfdG9rZW5zGAQgASgBEhQKDGRlY29kZV9yYXRpbxgFIAEoARIVCg1wcmVmaWxsX3JhdGlvGAYgASgBEg8KB3NhbXBsZXMYByABKAESFAoMYnJlYWtlcl9vcGVuGAggASgIEhAKCHByZWZpeGVzGAkgASgMIqEBCg1CdWRnZXRDcm9zc2VkEg4KBmJ1ZGdldBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkSDAoEdGVhbRgDIAEoCRIOCgZrZXlfaWQYBCABKAkSDgoGd2luZG93GAUgASgJEhEKCXRocmVzaG9sZBgGIAEoARIWCg5zcGVudF9uYW5vX3VzZBgHIAEoAxIXCg9hbW91bnRfbmFub191c2QYCCABKAMiWAoOQ29udHJvbEFwcGxpZWQSDwoHcmVwbGljYRgBIAEoCRIMCgRyb2xlGAIgASgJEhAKCHJldmlzaW9uGAMgASgEEhUKDWFwcGxpZWRfYXRfbXMYBCABKAFiBnByb3RvMw", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
+  fileDesc("CiBzaWduYWxib3gvZXZlbnRzL3YxL2V2ZW50cy5wcm90bxITc2lnbmFsYm94LmV2ZW50cy52MSJMChFBdHRlbXB0c0NvbXBsZXRlZBI3CghhdHRlbXB0cxgBIAMoCzIlLnNpZ25hbGJveC5ldmVudHMudjEuQXR0ZW1wdENvbXBsZXRlZCLbAQoQQXR0ZW1wdENvbXBsZXRlZBISCgphdHRlbXB0X2lkGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSDwoHcmVwbGljYRgDIAEoCRItCgNlbmQYBCABKAsyIC5zaWduYWxib3guYWRhcHRlci52MS5BdHRlbXB0RW5kEhMKC2VuZGVkX2F0X21zGAUgASgBEjgKDXJlcXVlc3RfY2xhc3MYBiABKA4yIS5zaWduYWxib3gucG9saWN5LnYxLlJlcXVlc3RDbGFzcxITCgt0cmFjZXBhcmVudBgHIAEoCSJ8ChBBZGFwdGVyQW5ub3VuY2VkEg8KB3JlcGxpY2EYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIQCghiYWNrZW5kcxgDIAMoCRIRCglpbl9mbGlnaHQYBCABKA0SDwoHbGVhdmluZxgFIAEoCBIQCghzZXF1ZW5jZRgGIAEoBCKbAQoPRW50cmllc1JlY29yZGVkEg4KBm91dGJveBgBIAEoCRIVCg1sYXN0X3NlcXVlbmNlGAIgASgEEjMKB3JlY29yZHMYAyADKAsyIi5zaWduYWxib3gubGVkZ2VyLnYxLkF0dGVtcHRSZWNvcmQSFAoMdHJhY2VwYXJlbnRzGAQgAygJEhYKDmFmdGVyX3NlcXVlbmNlGAUgASgEIlIKEEVudHJpZXNDb21taXR0ZWQSDgoGb3V0Ym94GAEgASgJEhYKDnVwX3RvX3NlcXVlbmNlGAIgASgEEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgEIkQKDlNjb3Jlc1JlY29yZGVkEjIKBnNjb3JlcxgBIAMoCzIiLnNpZ25hbGJveC5ldmVudHMudjEuU2NvcmVSZWNvcmRlZCJkCg1TY29yZVJlY29yZGVkEikKBXNjb3JlGAEgASgLMhouc2lnbmFsYm94LmxlZGdlci52MS5TY29yZRIQCghyZXBsYWNlcxgCIAEoCBIWCg5yZXBsYWNlZF9zY29yZRgDIAEoASJ0Cg1Mb2FkUHVibGlzaGVkEg4KBmVuZ2luZRgBIAEoCRINCgVlcG9jaBgCIAEoARIQCghzZXF1ZW5jZRgDIAEoBBIyCghiYWNrZW5kcxgEIAMoCzIgLnNpZ25hbGJveC5ldmVudHMudjEuQmFja2VuZExvYWQixwEKC0JhY2tlbmRMb2FkEg8KB2JhY2tlbmQYASABKAkSEQoJaW5fZmxpZ2h0GAIgASgNEhYKDnByZWZpbGxfdG9rZW5zGAMgASgBEhYKDmNvbnRleHRfdG9rZW5zGAQgASgBEhQKDGRlY29kZV9yYXRpbxgFIAEoARIVCg1wcmVmaWxsX3JhdGlvGAYgASgBEg8KB3NhbXBsZXMYByABKAESFAoMYnJlYWtlcl9vcGVuGAggASgIEhAKCHByZWZpeGVzGAkgASgMIqEBCg1CdWRnZXRDcm9zc2VkEg4KBmJ1ZGdldBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkSDAoEdGVhbRgDIAEoCRIOCgZrZXlfaWQYBCABKAkSDgoGd2luZG93GAUgASgJEhEKCXRocmVzaG9sZBgGIAEoARIWCg5zcGVudF9uYW5vX3VzZBgHIAEoAxIXCg9hbW91bnRfbmFub191c2QYCCABKAMiWAoOQ29udHJvbEFwcGxpZWQSDwoHcmVwbGljYRgBIAEoCRIMCgRyb2xlGAIgASgJEhAKCHJldmlzaW9uGAMgASgEEhUKDWFwcGxpZWRfYXRfbXMYBCABKAEiOAoQSWRlbXBvdGVuY3lDbGFpbRITCgtib2R5X2RpZ2VzdBgBIAEoCRIPCgdpbmdyZXNzGAIgASgJIsQCChFJZGVtcG90ZW5jeUFuc3dlchITCgtib2R5X2RpZ2VzdBgBIAEoCRIOCgZzdHJlYW0YAiABKAgSDAoEYm9keRgDIAEoDBIYCgt1c2FnZV9ldmVudBgEIAEoDEgAiAEBEhMKC2RlY2lzaW9uX2lkGAUgASgJEg8KB2JhY2tlbmQYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIYXR0ZW1wdHMYCCABKA0SEgoKZXhwZXJpbWVudBgJIAEoCRIQCghxdWV1ZV9tcxgKIAEoARIQCghyb3V0ZV9tcxgLIAEoARITCgt1cHN0cmVhbV9tcxgMIAEoARIQCgh3YXJuaW5ncxgNIAMoCRIaCg1jb3N0X25hbm9fdXNkGA4gASgDSAGIAQFCDgoMX3VzYWdlX2V2ZW50QhAKDl9jb3N0X25hbm9fdXNkIiUKEElkZW1wb3RlbmN5RW5kZWQSEQoJdG9vX2xhcmdlGAEgASgIYgZwcm90bzM", [file_signalbox_adapter_v1_adapter, file_signalbox_ledger_v1_ledger, file_signalbox_policy_v1_policy]);
 
 /**
  * signalbox.attempt.completed.v1: attempts that ended at an adapter, batched per tick.
@@ -531,4 +531,165 @@ export type ControlApplied = Message<"signalbox.events.v1.ControlApplied"> & {
  */
 export const ControlAppliedSchema: GenMessage<ControlApplied> = /*@__PURE__*/
   messageDesc(file_signalbox_events_v1_events, 10);
+
+/**
+ * Bucket signalbox-idempotency-claims: which ingress makes the answer to an idempotency key. Renewed while it does.
+ *
+ * @generated from message signalbox.events.v1.IdempotencyClaim
+ */
+export type IdempotencyClaim = Message<"signalbox.events.v1.IdempotencyClaim"> & {
+  /**
+   * SHA-256 of the request's body, base64: another body under the same key is refused.
+   *
+   * @generated from field: string body_digest = 1;
+   */
+  bodyDigest: string;
+
+  /**
+   * The ingress.
+   *
+   * @generated from field: string ingress = 2;
+   */
+  ingress: string;
+};
+
+/**
+ * Describes the message signalbox.events.v1.IdempotencyClaim.
+ * Use `create(IdempotencyClaimSchema)` to create a new message.
+ */
+export const IdempotencyClaimSchema: GenMessage<IdempotencyClaim> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 11);
+
+/**
+ * Bucket signalbox-idempotency: a finished answer, for ten minutes, in the server's memory only.
+ *
+ * @generated from message signalbox.events.v1.IdempotencyAnswer
+ */
+export type IdempotencyAnswer = Message<"signalbox.events.v1.IdempotencyAnswer"> & {
+  /**
+   * SHA-256 of the request's body, base64.
+   *
+   * @generated from field: string body_digest = 1;
+   */
+  bodyDigest: string;
+
+  /**
+   * Whether the request streamed.
+   *
+   * @generated from field: bool stream = 2;
+   */
+  stream: boolean;
+
+  /**
+   * The answer's bytes without its last events: content events of a stream, or the whole JSON body.
+   *
+   * @generated from field: bytes body = 3;
+   */
+  body: Uint8Array;
+
+  /**
+   * Usage event of a stream; absent = the client asked for none.
+   *
+   * @generated from field: optional bytes usage_event = 4;
+   */
+  usageEvent?: Uint8Array | undefined;
+
+  /**
+   * Decision that led to it.
+   *
+   * @generated from field: string decision_id = 5;
+   */
+  decisionId: string;
+
+  /**
+   * Backend that answered.
+   *
+   * @generated from field: string backend = 6;
+   */
+  backend: string;
+
+  /**
+   * Resolved model.
+   *
+   * @generated from field: string model = 7;
+   */
+  model: string;
+
+  /**
+   * Attempts it took.
+   *
+   * @generated from field: uint32 attempts = 8;
+   */
+  attempts: number;
+
+  /**
+   * Experiment and arm, name=arm; empty = none.
+   *
+   * @generated from field: string experiment = 9;
+   */
+  experiment: string;
+
+  /**
+   * Time queued, ms.
+   *
+   * @generated from field: double queue_ms = 10;
+   */
+  queueMs: number;
+
+  /**
+   * The gateway's own time to the first dispatch, ms.
+   *
+   * @generated from field: double route_ms = 11;
+   */
+  routeMs: number;
+
+  /**
+   * From dispatch to the first content, ms.
+   *
+   * @generated from field: double upstream_ms = 12;
+   */
+  upstreamMs: number;
+
+  /**
+   * Warnings.
+   *
+   * @generated from field: repeated string warnings = 13;
+   */
+  warnings: string[];
+
+  /**
+   * All attempts together, nano-USD; absent = unknown.
+   *
+   * @generated from field: optional int64 cost_nano_usd = 14;
+   */
+  costNanoUsd?: bigint | undefined;
+};
+
+/**
+ * Describes the message signalbox.events.v1.IdempotencyAnswer.
+ * Use `create(IdempotencyAnswerSchema)` to create a new message.
+ */
+export const IdempotencyAnswerSchema: GenMessage<IdempotencyAnswer> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 12);
+
+/**
+ * signalbox.idempotency.ended.v1.<key>: the ingress that made the answer to a key is done, with or without one.
+ *
+ * @generated from message signalbox.events.v1.IdempotencyEnded
+ */
+export type IdempotencyEnded = Message<"signalbox.events.v1.IdempotencyEnded"> & {
+  /**
+   * The answer is complete and too large to be shared.
+   *
+   * @generated from field: bool too_large = 1;
+   */
+  tooLarge: boolean;
+};
+
+/**
+ * Describes the message signalbox.events.v1.IdempotencyEnded.
+ * Use `create(IdempotencyEndedSchema)` to create a new message.
+ */
+export const IdempotencyEndedSchema: GenMessage<IdempotencyEnded> = /*@__PURE__*/
+  messageDesc(file_signalbox_events_v1_events, 13);
 

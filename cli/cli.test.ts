@@ -449,7 +449,7 @@ describe("the command line alone", () => {
     });
   }
 
-  for (const argv of [["top"], ["tap"], ["models", "ls"], ["experiments", "replay"]]) {
+  for (const argv of [["top"], ["tap"], ["experiments", "replay"]]) {
     it(`says in one line that \`${argv.join(" ")}\` is not built`, async () => {
       const { code, err } = await runWith({}, argv);
       assert.equal(code, 2);

@@ -16,6 +16,7 @@ import { addKeyVerbs } from "./verbs/keys.ts";
 import { addLaterVerbs } from "./verbs/later.ts";
 import { addLedgerCheckVerbs } from "./verbs/ledger-check.ts";
 import { addLedgerVerbs } from "./verbs/ledger.ts";
+import { addModelVerbs } from "./verbs/models.ts";
 import { addRunVerbs } from "./verbs/run.ts";
 import { addSimVerbs } from "./verbs/sim.ts";
 
@@ -58,6 +59,7 @@ export async function runCli(argv: readonly string[], actions: CliActions, io: C
     addLedgerCheckVerbs,
     addBudgetVerbs,
     addExperimentVerbs,
+    addModelVerbs,
     addSimVerbs,
     addLaterVerbs,
   ]) {

@@ -78,7 +78,7 @@ function pricesOnly(backends: readonly PoolBackend[]): LedgerPeer {
 
 function noControl(): ControlPeer {
   const state = create(ControlStateSchema, { revision: 1n });
-  return only<ControlPeer>({ state: (known) => Promise.resolve(known === 1n ? undefined : state) });
+  return only<ControlPeer>({ report: ({ appliedRevision }) => Promise.resolve(appliedRevision === 1n ? undefined : state) });
 }
 
 /** A peer of which the engine uses these methods; any other use is a mistake and throws. */

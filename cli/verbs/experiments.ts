@@ -1,25 +1,39 @@
-import { type Command, InvalidArgumentError } from "commander";
-import type { VerbRunner } from "../context.ts";
-import { type Fields, listOf, moneyCell, msCell, shareCell, textCell, timeCell, wordsCell } from "../format.ts";
-import { table, type Column } from "../table.ts";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { VerbContext, VerbRunner } from "../context.ts";
+import { EXIT } from "../exit.ts";
+import type { Fields } from "../format.ts";
+import { parseDuration, parseWhole } from "../options.ts";
+import { confirmationText, experimentText } from "./experiment-text.ts";
 
-const ARM_COLUMNS: readonly Column[] = [
-  { title: "ARM" },
-  { title: "WEIGHT", right: true },
-  { title: "BACKENDS" },
-  { title: "REQUESTS", right: true },
-  { title: "ERRORS", right: true },
-  { title: "TTFT", right: true },
-  { title: "TPOT", right: true },
-  { title: "COST", right: true },
-  { title: "COST/REQUEST", right: true },
-];
+/** How long a change waits until every replica has it, ms: longer than replicas need without NATS. */
+const CONFIRM_MS = 6_000;
 
 /** An arm as the command line states it. */
 interface ArmOption {
   readonly name: string;
   readonly weight: number;
   readonly backends: readonly string[];
+}
+
+/** A guard as the command line states it. */
+type GuardOptions = Readonly<Record<string, number>>;
+
+interface StartOptions {
+  readonly model: string;
+  readonly arm: readonly ArmOption[];
+  readonly unit?: string;
+  readonly layer?: string;
+  readonly steps?: readonly number[];
+  readonly stepTime?: number;
+  readonly stepRequests?: number;
+  readonly guard?: GuardOptions;
+  readonly onBreach?: string;
+}
+
+/** Prints an experiment that was changed with who has it; 1 when somebody has not. */
+async function printChange({ print }: VerbContext, made: Fields): Promise<number> {
+  await print(made, () => `${experimentText(made)}${confirmationText(made)}`);
+  return made["confirmed"] === false ? EXIT.failed : EXIT.ok;
 }
 
 /** Adds `experiments start|ramp|status|rollback|promote`. */
@@ -31,45 +45,56 @@ export function addExperimentVerbs(program: Command, runner: VerbRunner): void {
     .requiredOption("--model <model>", "model it is on")
     .requiredOption("--arm <[name:]backend=weight>", "an arm, as often as there are, e.g. new:gpu-b=10%", collectArms, [])
     .option("--unit <unit>", "what sticks to its arm: user, tenant, conversation or request (default: user)")
-    .option("--layer <layer>", "experiments of one layer share no unit (default: the model's own)");
-  runner.run(start, async ({ admin, print }, command) => {
-    const { model, arm, unit, layer } = command.opts<{ model: string; arm: readonly ArmOption[]; unit?: string; layer?: string }>();
-    const made = await admin().call("POST", "/api/experiments", {
+    .option("--layer <layer>", "experiments of one layer share no unit (default: the model's own)")
+    .option("--steps <shares>", "roll out by itself, e.g. 1%,5%,20%,50%,100%: each step after its analysis", parseShares)
+    .option("--step-time <duration>", "how long a step lasts at least (default: 10m)", parseDuration)
+    .option("--step-requests <count>", "requests each arm must have seen in a step (default: 200)", parseWhole)
+    .option("--guard <name=margin>", "error_rate=+0.5pt, ttft=+10%, cost=+10%, quality=-2pt; as often as there are", collectGuards)
+    .addOption(new Option("--on-breach <action>", "what a guard does").choices(["rollback", "pause", "alert"]));
+  runner.run(start, async (context, command) => {
+    const given = command.opts<StartOptions>();
+    const { model, unit, layer, steps, stepTime, stepRequests, guard, onBreach } = given;
+    const arms = steps === undefined ? given.arm : given.arm.map((arm) => ({ ...arm, weight: steps[0] ?? 0 }));
+    const made = await context.admin().call("POST", "/api/experiments", {
       name: command.args[0] ?? "",
       model,
-      arms: arm,
+      arms,
       ...(unit === undefined ? {} : { unit }),
       ...(layer === undefined ? {} : { layer }),
+      ...(steps === undefined ? {} : { steps }),
+      ...(stepTime === undefined ? {} : { step_ms: stepTime }),
+      ...(stepRequests === undefined ? {} : { step_requests: stepRequests }),
+      ...(guard === undefined && onBreach === undefined ? {} : { guards: { ...guard, action: onBreach ?? "rollback" } }),
     });
-    await print(made, () => shown(made));
+    await context.print(made, () => experimentText(made));
   });
 
   const ramp = experiments.command("ramp <name> <arm=weight...>").description("change shares; `control` takes what the others leave");
-  runner.run(ramp, async ({ admin, print }, command) => {
+  runner.run(ramp, async (context, command) => {
     const weights = Object.fromEntries(command.args.slice(1).map(parseWeight));
-    const made = await admin().call("POST", `${pathOf(command)}/ramp`, { weights });
-    await print(made, () => shown(made));
+    const made = await context.admin().call("POST", `${pathOf(command)}/ramp`, { weights, wait_ms: CONFIRM_MS });
+    return printChange(context, made);
   });
 
   const status = experiments.command("status <name>").description("its arms side by side");
   runner.run(status, async ({ admin, print }, command) => {
     const found = await admin().call("GET", pathOf(command));
-    await print(found, () => shown(found));
+    await print(found, () => experimentText(found));
   });
 
   const rollback = experiments
     .command("rollback <name>")
-    .description("give every unit back to the control arm, at once")
+    .description("give every unit back to the control arm, at once; says which replicas have it")
     .option("--reason <text>", "why, for the record");
-  runner.run(rollback, async ({ admin, print }, command) => {
-    const made = await admin().call("POST", `${pathOf(command)}/rollback`, command.opts<{ reason?: string }>());
-    await print(made, () => shown(made));
+  runner.run(rollback, async (context, command) => {
+    const body = { ...command.opts<{ reason?: string }>(), wait_ms: CONFIRM_MS };
+    return printChange(context, await context.admin().call("POST", `${pathOf(command)}/rollback`, body));
   });
 
   const promote = experiments.command("promote <name> <arm>").description("give every unit to one arm");
-  runner.run(promote, async ({ admin, print }, command) => {
-    const made = await admin().call("POST", `${pathOf(command)}/promote`, { arm: command.args[1] ?? "" });
-    await print(made, () => shown(made));
+  runner.run(promote, async (context, command) => {
+    const made = await context.admin().call("POST", `${pathOf(command)}/promote`, { arm: command.args[1] ?? "", wait_ms: CONFIRM_MS });
+    return printChange(context, made);
   });
 }
 
@@ -83,6 +108,20 @@ function parseShare(text: string): number {
   const share = match === null ? Number.NaN : Number(match[1]) / (match[2] === "%" ? 100 : 1);
   if (!(share >= 0 && share <= 1)) throw new InvalidArgumentError("write a share such as 20% or 0.2.");
   return share;
+}
+
+function parseShares(text: string): readonly number[] {
+  return text.split(",").map((share) => parseShare(share.trim()));
+}
+
+const GUARD_NAMES: ReadonlySet<string> = new Set(["error_rate", "ttft", "cost", "quality"]);
+
+/** `error_rate=+0.5pt` or `ttft=+10%` as a number: points and per cent are hundredths. */
+function collectGuards(text: string, previous: GuardOptions = {}): GuardOptions {
+  const match = /^([a-z_]+)=([+-]?\d{1,4}(?:\.\d{1,4})?)(pt|%)?$/.exec(text);
+  if (match === null || !GUARD_NAMES.has(match[1]!))
+    throw new InvalidArgumentError("write NAME=MARGIN, such as error_rate=+0.5pt or ttft=+10%.");
+  return { ...previous, [match[1]!]: Number(match[2]) / (match[3] === undefined ? 1 : 100) };
 }
 
 function parseWeight(text: string): readonly [string, number] {
@@ -102,23 +141,4 @@ function collectArms(text: string, previous: readonly ArmOption[]): readonly Arm
   if (known === undefined) return [...previous, { name, weight, backends: [backend] }];
   if (known.weight !== weight) throw new InvalidArgumentError(`arm ${name} has two weights.`);
   return previous.map((arm) => (arm === known ? { ...arm, backends: [...arm.backends, backend] } : arm));
-}
-
-function shown(experiment: Fields): string {
-  const rows = listOf(experiment, "arms").map((arm) => [
-    textCell(arm["name"]),
-    shareCell(arm["weight"]),
-    wordsCell(arm["backends"]),
-    textCell(arm["requests"]),
-    shareCell(arm["error_rate"]),
-    msCell(arm["ttft_ms"]),
-    msCell(arm["tpot_ms"]),
-    moneyCell(arm["cost_nano_usd"]),
-    moneyCell(arm["cost_per_request_nano_usd"]),
-  ]);
-  const last = listOf(experiment, "history").at(-1);
-  const reason = last !== undefined && last["reason"] !== "" ? `: ${textCell(last["reason"])}` : "";
-  const change = last === undefined ? "" : `, ${textCell(last["action"])} by ${textCell(last["by"])} at ${timeCell(last["at"])}${reason}`;
-  const head = `${textCell(experiment["name"])} on ${textCell(experiment["model"])}: ${textCell(experiment["state"])}, revision ${textCell(experiment["revision"])}${change}`;
-  return `${head}\n\n${table(ARM_COLUMNS, rows)}`;
 }

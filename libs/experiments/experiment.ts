@@ -62,6 +62,8 @@ export interface Experiment {
   readonly guards: ExperimentGuards;
   /** How it rolls out by itself; undefined = people do it. */
   readonly plan?: RolloutPlan;
+  /** Revision that its run began with: what was seen before does not count. */
+  readonly startedRevision?: number;
   /** The file's block when this was stored (digest; empty = none): when that differs, the file wins again. */
   readonly basis: string;
   /** Latest last. */
@@ -104,6 +106,7 @@ export function experimentOf(config: ExperimentConfig, revision: number, basis: 
     arms,
     guards: config.guards,
     ...(planned === undefined ? {} : { plan: { steps: config.steps, step: 0, stepMs: STEP_MS, stepRequests: STEP_REQUESTS } }),
+    startedRevision: revision,
     basis,
     history: [],
   };

@@ -37,3 +37,14 @@ export {
 export { plannedArm, type PlanMove, planMove, type StepStart, stepStart } from "./plan.ts";
 export { type ChangeEffect, changeEffect, NO_EFFECT } from "./request-change.ts";
 export { blockDigest, decodeExperiment, encodeExperiment, experimentsInForce } from "./stored.ts";
+export {
+  decodeModelHistory,
+  encodeModelHistory,
+  type ModelHistory,
+  type ModelRevision,
+  type ModelVersion,
+  noteFileVersion,
+  takeBack,
+  versionOf,
+  withModelRevisions,
+} from "./model-revisions.ts";

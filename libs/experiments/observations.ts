@@ -29,8 +29,7 @@ const NO_MOMENTS: Readonly<Moments> = emptyMoments();
 
 /** Names a run of an experiment: from its start on. What was seen in another run does not count. */
 export function runOf(experiment: Experiment): string {
-  const started = experiment.history.findLast((step) => step.action === "start")?.revision ?? 0;
-  return `${experiment.basis}/${started}`;
+  return `${experiment.basis}/${experiment.startedRevision ?? 0}`;
 }
 
 /** Moments of an arm's metric; empty where nothing was seen. */

@@ -87,10 +87,5 @@ test("units that do not follow the weights show, but not those that several engi
 });
 
 test("a run begins with its start", () => {
-  const step = { at_ms: 0, by: "", reason: "", weights: {} };
-  const history = [
-    { revision: 3, action: "start", ...step },
-    { revision: 4, action: "ramp", ...step },
-  ] as const;
-  assert.equal(runOf(twoArms({ basis: "x", history })), "x/3");
+  assert.equal(runOf(twoArms({ basis: "x", revision: 4, startedRevision: 3 })), "x/3");
 });

@@ -29,25 +29,8 @@ export interface PolicyPeer {
   onPreemption(listener: (preemption: Preemption) => void): void;
 }
 
-/** What one engine saw of an experiment's arm. */
-export interface ArmComparison {
-  readonly arm: string;
-  /** Attempts that ended well or failed. */
-  readonly outcomes: number;
-  /** 0..1. */
-  readonly errorRate: number;
-  /** Geometric mean, ms; undefined = no sample. */
-  readonly ttftMs: number | undefined;
-  /** Mean per output token, ms; undefined = no sample. */
-  readonly tpotMs: number | undefined;
-  /** Always-valid 95 % bounds of the error rate's difference from the control arm; undefined for control and below two samples. */
-  readonly errorRateDifference: readonly [lower: number, upper: number] | undefined;
-}
-
 /** Explanations, for the admin surface. Separate from the hot path. */
 export interface ExplainPeer {
-  /** Arms of an experiment as this process's engine saw them; absent where the engine is in another process. */
-  compareArms?(experiment: string): readonly ArmComparison[];
   /** The record, or undefined when it is gone or never was. */
   explain(request: ExplainRequest): Promise<DecisionRecord | undefined>;
 }

@@ -56,6 +56,13 @@ export function createControlClient(deps: UnaryClientDeps): Closing<ControlPeer>
     setExperimentWeights: async (request) => experimentOf(await client.call(ControlService.method.setExperimentWeights, request)),
     rollbackExperiment: async (request) => experimentOf(await client.call(ControlService.method.rollbackExperiment, request)),
     promoteExperiment: async (request) => experimentOf(await client.call(ControlService.method.promoteExperiment, request)),
+    pauseExperiment: async (request) => experimentOf(await client.call(ControlService.method.pauseExperiment, request)),
+    compareExperiment: async (name) =>
+      present((await client.call(ControlService.method.compareExperiment, { name })).comparison, "comparison"),
+    listModels: async () => (await client.call(ControlService.method.listModels, {})).models,
+    rollbackModel: async (request) => present((await client.call(ControlService.method.rollbackModel, request)).model, "model"),
+    replicas: async () => (await client.call(ControlService.method.listReplicas, {})).replicas,
+    report: async (request) => (await client.call(ControlService.method.report, request)).state,
     listExperiments: async () => (await client.call(ControlService.method.listExperiments, {})).experiments,
     state: async (knownRevision) => (await client.call(ControlService.method.getControlState, { knownRevision })).state,
     close: () => client.close(),

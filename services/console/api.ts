@@ -12,6 +12,7 @@ import { explainJson } from "./explain-json.ts";
 import { dryRunRequest } from "./explain-request.ts";
 import { sendBudgets, sendCosts, sendReconciliation, sendVerification } from "./finance.ts";
 import { countOf, readJson, sendJson, stringOf, stringsOf } from "./http.ts";
+import { modelRoutes } from "./models.ts";
 import type { Route } from "./routes.ts";
 
 /** Longest a fault may be set for, ms: a forgotten one must not outlive the day. */
@@ -42,6 +43,7 @@ export function apiRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
     admin("GET", "/api/costs", (call) => sendCosts(need(deps.ledger, "cost-ledger"), call)),
     admin("GET", "/api/budgets", (call) => sendBudgets(need(deps.ledger, "cost-ledger"), call)),
     ...experimentRoutes(deps),
+    ...modelRoutes(deps),
     admin("POST", "/api/explain", (call) => explainDryRun(deps, call)),
     admin("GET", "/api/explain/last", (call) => explainStored(deps, call, { case: "last", value: true })),
     admin("GET", "/api/explain/:id", (call) => explainStored(deps, call, { case: "id", value: call.values["id"]! })),

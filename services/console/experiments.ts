@@ -1,22 +1,24 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type ExperimentGuardsSchema,
+  PauseExperimentRequestSchema,
   PromoteExperimentRequestSchema,
   RollbackExperimentRequestSchema,
   SetExperimentWeightsRequestSchema,
   StartExperimentRequestSchema,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ArmComparison, CostRow, ExperimentControl, ExperimentRecord, LedgerPeer } from "#libs/peers/index.ts";
+import type { ExperimentControl, ExperimentRecord } from "#libs/peers/index.ts";
 import type { AdminCall, AdminHandler } from "./call.ts";
+import { confirmationsOf } from "./confirmations.ts";
+import { controlOf } from "./control-of.ts";
 import type { ConsoleDeps } from "./deps.ts";
+import { experimentJson } from "./experiment-json.ts";
 import { readJson, sendJson, stringOf, stringsOf } from "./http.ts";
 import type { Route } from "./routes.ts";
 
 /** Who made a change that the caller does not sign. */
 const ADMIN = "admin";
-
-/** No sums: the ledger does not answer, or nobody asked. */
-const NO_ROWS: readonly CostRow[] = [];
 
 /** Routes that start, change and show experiments. */
 export function experimentRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
@@ -24,7 +26,9 @@ export function experimentRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
     (apply: (control: ExperimentControl, name: string, body: Record<string, unknown>) => Promise<ExperimentRecord>): AdminHandler =>
     async ({ request, response, values }) => {
       const body = await readJson(request);
-      sendJson(response, 200, await experimentJson(deps, await apply(controlOf(deps), values["name"] ?? "", body)));
+      const changed = await apply(controlOf(deps), values["name"] ?? "", body);
+      const confirmations = await confirmationsOf(deps, changed.controlRevision, changed.history.at(-1)?.atMs ?? 0, body);
+      sendJson(response, 200, { ...(await experimentJson(deps, changed)), ...confirmations });
     };
   const by = (body: Record<string, unknown>): string => stringOf(body, "by") ?? ADMIN;
   const start = change((control, _, body) => control.startExperiment(startOf(body, by(body))));
@@ -34,6 +38,10 @@ export function experimentRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
   const rollback = change((control, name, body) => {
     const reason = stringOf(body, "reason") ?? "";
     return control.rollbackExperiment(create(RollbackExperimentRequestSchema, { name, by: by(body), reason }));
+  });
+  const pause = change((control, name, body) => {
+    const reason = stringOf(body, "reason") ?? "";
+    return control.pauseExperiment(create(PauseExperimentRequestSchema, { name, by: by(body), reason }));
   });
   const promote = change((control, name, body) => {
     const arm = stringOf(body, "arm");
@@ -52,21 +60,14 @@ export function experimentRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
     admin("GET", "/api/experiments/:name", (call) => show(deps, call)),
     admin("POST", "/api/experiments/:name/ramp", ramp),
     admin("POST", "/api/experiments/:name/rollback", rollback),
+    admin("POST", "/api/experiments/:name/pause", pause),
     admin("POST", "/api/experiments/:name/promote", promote),
   ];
 }
 
-function controlOf(deps: ConsoleDeps): ExperimentControl {
-  if (deps.control !== undefined) return deps.control;
-  throw new SignalboxError("NO_BACKEND", "This process does not reach the cost-ledger; ask the admin port of one that does.", {
-    code: "peer_unavailable",
-  });
-}
-
 async function list(deps: ConsoleDeps, { response }: AdminCall): Promise<void> {
   const records = await controlOf(deps).listExperiments();
-  const rows = records.length === 0 ? NO_ROWS : await sumsOf(deps.ledger);
-  sendJson(response, 200, { experiments: records.map((record) => toJson(deps, record, rows)) });
+  sendJson(response, 200, { experiments: await Promise.all(records.map((record) => experimentJson(deps, record))) });
 }
 
 async function show(deps: ConsoleDeps, { response, values }: AdminCall): Promise<void> {
@@ -78,71 +79,6 @@ async function show(deps: ConsoleDeps, { response, values }: AdminCall): Promise
       param: "name",
     });
   sendJson(response, 200, await experimentJson(deps, record));
-}
-
-/** What the engine of this process saw; null where nothing was seen, or where the engines are elsewhere. */
-function seenJson(seen: ArmComparison | undefined): Record<string, unknown> {
-  return {
-    outcomes: seen?.outcomes ?? null,
-    error_rate: seen?.errorRate ?? null,
-    error_rate_difference: seen?.errorRateDifference ?? null,
-    ttft_ms: seen?.ttftMs ?? null,
-    tpot_ms: seen?.tpotMs ?? null,
-  };
-}
-
-async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord): Promise<Record<string, unknown>> {
-  return toJson(deps, record, await sumsOf(deps.ledger));
-}
-
-/** Booked sums by experiment and arm; nothing while the ledger does not answer. */
-async function sumsOf(ledger: LedgerPeer | undefined): Promise<readonly CostRow[]> {
-  return ledger === undefined ? NO_ROWS : ledger.costs({ by: ["experiment", "arm"] }).catch(() => NO_ROWS);
-}
-
-function toJson(deps: ConsoleDeps, record: ExperimentRecord, rows: readonly CostRow[]): Record<string, unknown> {
-  const seen = deps.explain?.compareArms?.(record.name) ?? [];
-  return {
-    name: record.name,
-    revision: Number(record.revision),
-    state: record.state,
-    model: record.model,
-    unit: record.unit,
-    layer: record.layer,
-    control: record.control,
-    arms: record.arms.map((arm) => {
-      const sums = rows.find(({ group }) => group[0] === record.name && group[1] === arm.name);
-      return {
-        name: arm.name,
-        weight: arm.weight,
-        backends: arm.backends,
-        ...sumsJson(sums),
-        ...seenJson(seen.find((each) => each.arm === arm.name)),
-      };
-    }),
-    history: record.history.map((step) => ({
-      revision: Number(step.revision),
-      action: step.action,
-      at: new Date(step.atMs).toISOString(),
-      by: step.by,
-      reason: step.reason,
-      weights: step.weights,
-    })),
-  };
-}
-
-function sumsJson(sums: CostRow | undefined): Record<string, unknown> {
-  const requests = sums?.requests ?? 0n;
-  const cost = sums?.costNanoUsd ?? 0n;
-  const tokens = sums?.outputTokens ?? 0n;
-  return {
-    requests: Number(requests),
-    attempts: Number(sums?.attempts ?? 0n),
-    output_tokens: String(tokens),
-    cost_nano_usd: String(cost),
-    cost_per_request_nano_usd: requests === 0n ? null : String(cost / requests),
-    cost_per_1k_output_nano_usd: tokens === 0n ? null : String((cost * 1_000n) / tokens),
-  };
 }
 
 function startOf(body: Record<string, unknown>, by: string): ReturnType<typeof create<typeof StartExperimentRequestSchema>> {
@@ -158,6 +94,10 @@ function startOf(body: Record<string, unknown>, by: string): ReturnType<typeof c
     layer: stringOf(body, "layer") ?? "",
     arms: arms.map(armOf),
     by,
+    steps: stepsOf(body["steps"]),
+    stepMs: numberOf(body["step_ms"], "step_ms") ?? 0,
+    stepRequests: numberOf(body["step_requests"], "step_requests") ?? 0,
+    ...(body["guards"] === undefined ? {} : { guards: guardsOf(body["guards"]) }),
   });
 }
 
@@ -171,6 +111,34 @@ function weightsOf(value: unknown): Record<string, number> {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw refusal("weights", "weights must be an object of shares by arm.");
   return Object.fromEntries(Object.entries(value).map(([name, weight]) => [name, weightOf(weight)]));
+}
+
+function stepsOf(value: unknown): number[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw refusal("steps", "steps must be a list of shares from 0 to 1.");
+  return value.map(weightOf);
+}
+
+function numberOf(value: unknown, name: string): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === "number" && value >= 0 && value <= 2 ** 31) return value;
+  throw refusal(name, `${name} is a number of at least 0.`);
+}
+
+/** `{error_rate, ttft, cost, quality, action}`; margins as numbers: 0.005 is half a point, 0.1 a tenth. */
+function guardsOf(value: unknown): MessageInitShape<typeof ExperimentGuardsSchema> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw refusal("guards", "guards must be an object.");
+  const { error_rate: errorRate, ttft, cost, quality, action = "" } = value as Record<string, unknown>;
+  for (const margin of [errorRate, ttft, cost, quality])
+    if (margin !== undefined && typeof margin !== "number") throw refusal("guards", "margins are numbers: 0.005 is half a point.");
+  if (typeof action !== "string") throw refusal("guards", "action is rollback, pause or alert.");
+  return {
+    action,
+    ...(typeof errorRate === "number" ? { errorRate } : {}),
+    ...(typeof ttft === "number" ? { ttft } : {}),
+    ...(typeof cost === "number" ? { cost } : {}),
+    ...(typeof quality === "number" ? { quality } : {}),
+  };
 }
 
 function weightOf(value: unknown): number {

@@ -1,7 +1,9 @@
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { GetSummaryResponseSchema, type GetSummaryResponse } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry, PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import type { EventBus } from "#libs/bus/bus.ts";
+import { ControlAppliedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
+import type { EventBus, Subscription } from "#libs/bus/bus.ts";
+import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
@@ -10,7 +12,8 @@ import type { ControlPeer, EntryFilter, InvoiceComparison, InvoiceQuery, LedgerP
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { BudgetDesk } from "./budgets/index.ts";
 import { Consumer } from "./consumer.ts";
-import { Control } from "./control/index.ts";
+import { Control, type ReplicaStatus } from "./control/index.ts";
+import { DESK_PERIOD_MS } from "./experiments/index.ts";
 import { IdleDesk } from "./idle.ts";
 import { PricePublisher } from "./price-publisher.ts";
 import { reconcileInvoice } from "./reconcile.ts";
@@ -57,19 +60,21 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   const { clock, bus, logger, config } = deps;
   const store = deps.store ?? openStore(deps);
   const prices = new PricePublisher({ store, bus, clock, logger });
-  const control = new Control({ store, bus, clock, random: deps.random, config });
+  const control = new Control({ store, bus, clock, random: deps.random, config, logger });
   const consumer = new Consumer({ store, bus, prices, clock, logger, metrics: deps.metrics });
   const desk = new BudgetDesk({ config, store, bus, clock, logger });
   const scores = new ScoreDesk({ store, bus, clock });
   const idle = new IdleDesk(store);
   const timers: Timer[] = [];
   let endConfig = (): void => {};
+  let applied: Subscription | undefined;
 
   /** What a store that has just come up is owed. Never rejects: a store that goes again comes again. */
   const onStoreUp = async (): Promise<void> => {
     try {
       await control.refresh();
       control.publish();
+      await control.noteModels();
       await prices.save();
     } catch (error) {
       logger.warn({ error: String(error) }, "the ledger's store did not answer");
@@ -110,7 +115,9 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
         reprice();
         if (store.up) void onStoreUp();
       });
+      applied = bus.subscribe(SUBJECTS.controlApplied, ({ payload }) => control.applied.heard(appliedOf(payload)));
       timers.push(
+        clock.every(DESK_PERIOD_MS, () => void control.desk.tick()),
         clock.every(PRICES_PERIOD_MS, () => prices.publish()),
         clock.every(IDLE_PERIOD_MS, bookIdle),
         clock.every(ANSWERS_PERIOD_MS, forgetAnswers),
@@ -124,6 +131,7 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     stop: async () => {
       consumer.stop();
       endConfig();
+      applied?.close();
       for (const timer of timers.splice(0)) timer.cancel();
       await store.stop();
     },
@@ -142,6 +150,10 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
     ],
   };
   return { module, ledger: ledgerOf(store, prices, desk, scores, clock), control };
+}
+
+function appliedOf(payload: Uint8Array): ReplicaStatus {
+  return fromBinary(ControlAppliedSchema, payload);
 }
 
 function openStore(deps: CostLedgerDeps): LedgerStore {

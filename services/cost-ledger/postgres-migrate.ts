@@ -40,7 +40,7 @@ const GRANTS = `
   GRANT SELECT, INSERT ON entries TO ${WRITER_ROLE};
   GRANT SELECT, INSERT ON price_books TO ${WRITER_ROLE};
   GRANT SELECT, INSERT, UPDATE ON rollups, rollup_days, control, counters, rents, budgets, scores TO ${WRITER_ROLE};
-  GRANT SELECT, INSERT, UPDATE, DELETE ON answers TO ${WRITER_ROLE};
+  GRANT SELECT, INSERT, UPDATE, DELETE ON answers, observations TO ${WRITER_ROLE};
 `;
 
 /** Brings the schema up to date, once over all processes. */

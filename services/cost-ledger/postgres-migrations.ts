@@ -26,4 +26,6 @@ export const MIGRATIONS: readonly string[] = [
      ${ROLLUP_SUMS.map(({ name }) => `${name} int8 NOT NULL`).join(", ")},
      PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITH (fillfactor = 50);
    ${ROLLUP_DAYS_FILL};`,
+  `CREATE TABLE observations (experiment text NOT NULL, source text NOT NULL, run text NOT NULL, at_ms int8 NOT NULL, state text NOT NULL,
+     PRIMARY KEY (experiment, source));`,
 ];

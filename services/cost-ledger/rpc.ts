@@ -1,13 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  CompareExperimentResponseSchema,
   ControlService,
   CreateKeyResponseSchema,
   GetControlStateResponseSchema,
   ListExperimentsResponseSchema,
   ListKeysResponseSchema,
+  ListModelsResponseSchema,
+  ListReplicasResponseSchema,
+  PauseExperimentResponseSchema,
   PromoteExperimentResponseSchema,
+  ReportResponseSchema,
   RevokeKeyResponseSchema,
   RollbackExperimentResponseSchema,
+  RollbackModelResponseSchema,
   SetDrainResponseSchema,
   SetExperimentWeightsResponseSchema,
   StartExperimentResponseSchema,
@@ -131,6 +137,25 @@ export function controlRpc(host: { readonly control: ControlPeer }): RpcService 
     rollbackExperiment: async (request) =>
       create(RollbackExperimentResponseSchema, { experiment: await control.rollbackExperiment(request) }),
     promoteExperiment: async (request) => create(PromoteExperimentResponseSchema, { experiment: await control.promoteExperiment(request) }),
+    async pauseExperiment(request) {
+      return create(PauseExperimentResponseSchema, { experiment: await control.pauseExperiment(request) });
+    },
+    async compareExperiment(request) {
+      return create(CompareExperimentResponseSchema, { comparison: await control.compareExperiment(request.name) });
+    },
+    async listModels() {
+      return create(ListModelsResponseSchema, { models: [...(await control.listModels())] });
+    },
+    async rollbackModel(request) {
+      return create(RollbackModelResponseSchema, { model: await control.rollbackModel(request) });
+    },
+    async listReplicas() {
+      return create(ListReplicasResponseSchema, { replicas: [...(await control.replicas())] });
+    },
+    async report(request) {
+      const state = await control.report(request);
+      return create(ReportResponseSchema, state ? { state } : {});
+    },
     async listExperiments() {
       return create(ListExperimentsResponseSchema, { experiments: [...(await control.listExperiments())] });
     },

@@ -18,6 +18,7 @@ import {
   rollupAdd,
 } from "./rollups.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
+import type { ObservationRow } from "./experiments/source-rows.ts";
 import { answersOf, type AnswerRow, type Replaced, type ScoreRow, type ScoreSums } from "./scores/answers.ts";
 import { findAnswer, noteAnswers, putScore, SQLITE_SCORE_TABLES, sumScores } from "./scores/sqlite-scores.ts";
 import {
@@ -59,6 +60,8 @@ const MIGRATIONS = [
      ${ROLLUP_SUMS.map(({ name }) => `${name} INTEGER NOT NULL`).join(", ")},
      PRIMARY KEY (hour, ${ROLLUP_DIMENSIONS.join(", ")})) WITHOUT ROWID;
    ${ROLLUP_DAYS_FILL};`,
+  `CREATE TABLE observations (experiment TEXT NOT NULL, source TEXT NOT NULL, run TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL,
+     PRIMARY KEY (experiment, source)) WITHOUT ROWID;`,
 ];
 
 const DIALECT: SqlDialect = {
@@ -261,6 +264,28 @@ export class SqliteDatabase implements LedgerStore {
 
   async priceBook(version: string): Promise<Uint8Array | undefined> {
     return this.#open().prepare("SELECT book FROM price_books WHERE version = ?").get(version)?.["book"] as Uint8Array | undefined;
+  }
+
+  async loadObservations(): Promise<readonly ObservationRow[]> {
+    const rows = this.#open().prepare("SELECT experiment, source, run, at_ms, state FROM observations").all();
+    return rows.map((row) => ({
+      experiment: row["experiment"] as string,
+      source: row["source"] as string,
+      run: row["run"] as string,
+      atMs: Number(row["at_ms"]),
+      state: row["state"] as string,
+    }));
+  }
+
+  async saveObservations(rows: readonly ObservationRow[]): Promise<void> {
+    this.#transaction((database) => {
+      const put = database.prepare("INSERT OR REPLACE INTO observations VALUES (?, ?, ?, ?, ?)");
+      for (const { experiment, source, run, atMs, state } of rows) put.run(experiment, source, run, Math.floor(atMs), state);
+    });
+  }
+
+  async dropObservations(experiment: string, source: string): Promise<void> {
+    this.#open().prepare("DELETE FROM observations WHERE experiment = ? AND source = ?").run(experiment, source);
   }
 
   async loadControl(): Promise<StoredControl | undefined> {

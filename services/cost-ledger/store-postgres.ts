@@ -8,6 +8,8 @@ import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts
 import { entryOf, type PricedRecord } from "./entries/index.ts";
 import { bookBatch, EntryRows, saveBudgetRows } from "./postgres-booking.ts";
 import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
+import { ALL_OBSERVATIONS, observationColumns, observationRow, SAVE_OBSERVATIONS } from "./experiments/postgres-rows.ts";
+import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 import { answerRow, FIND_ANSWER, putScore, SUM_SCORES, sumsRow } from "./scores/postgres-scores.ts";
 import {
@@ -241,6 +243,18 @@ class PostgresStore implements LedgerStore {
   async priceBook(version: string): Promise<Uint8Array | undefined> {
     const [row] = await this.#query("SELECT book FROM price_books WHERE version = $1", [version]);
     return row?.["book"] as Uint8Array | undefined;
+  }
+
+  async loadObservations(): Promise<readonly ObservationRow[]> {
+    return (await this.#query(ALL_OBSERVATIONS, [])).map(observationRow);
+  }
+
+  async saveObservations(rows: readonly ObservationRow[]): Promise<void> {
+    await this.#query(SAVE_OBSERVATIONS, observationColumns(rows));
+  }
+
+  async dropObservations(experiment: string, source: string): Promise<void> {
+    await this.#query("DELETE FROM observations WHERE experiment = $1 AND source = $2", [experiment, source]);
   }
 
   async loadControl(): Promise<StoredControl | undefined> {

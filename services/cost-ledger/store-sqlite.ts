@@ -4,6 +4,7 @@ import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
+import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { PricedRecord } from "./entries/index.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
@@ -133,6 +134,18 @@ class SqliteStore implements LedgerStore {
 
   priceBook(version: string): Promise<Uint8Array | undefined> {
     return this.#call("priceBook", [version]);
+  }
+
+  loadObservations(): Promise<readonly ObservationRow[]> {
+    return this.#call("loadObservations", []);
+  }
+
+  saveObservations(rows: readonly ObservationRow[]): Promise<void> {
+    return this.#call("saveObservations", [[...rows]]);
+  }
+
+  dropObservations(experiment: string, source: string): Promise<void> {
+    return this.#call("dropObservations", [experiment, source]);
   }
 
   loadControl(): Promise<StoredControl | undefined> {

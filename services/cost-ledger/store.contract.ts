@@ -362,6 +362,19 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     assert.equal((await store.scoreSums("")).length, 3);
   });
 
+  check("what a source saw of an experiment is replaced whole, and forgotten when told", async (store) => {
+    const row = (source: string, state: string): Parameters<LedgerStore["saveObservations"]>[0][number] => {
+      return { experiment: "x", source, run: "r", atMs: 5, state };
+    };
+    await store.saveObservations([row("engine-1", "one"), row("engine-2", "two")]);
+    await store.saveObservations([row("engine-1", "three")]);
+    const states = async (): Promise<string[]> =>
+      (await store.loadObservations()).map(({ source, state }) => `${source} ${state}`).toSorted();
+    assert.deepEqual(await states(), ["engine-1 three", "engine-2 two"]);
+    await store.dropObservations("x", "engine-2");
+    assert.deepEqual(await store.loadObservations(), [row("engine-1", "three")]);
+  });
+
   check("a price book stays as it was first kept", async (store) => {
     await store.savePriceBook("v1", Buffer.from("first"), 1);
     await store.savePriceBook("v1", Buffer.from("second"), 2);

@@ -2,6 +2,7 @@ import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
+import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { ChainLink, PricedRecord } from "./entries/index.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 
@@ -103,6 +104,12 @@ export interface LedgerStore {
   /** Keeps a price book under its version; a version that is there stays as it is. */
   savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void>;
   priceBook(version: string): Promise<Uint8Array | undefined>;
+  /** What every source saw of experiments, as last saved. */
+  loadObservations(): Promise<readonly ObservationRow[]>;
+  /** Replaces what these sources saw. */
+  saveObservations(rows: readonly ObservationRow[]): Promise<void>;
+  /** Forgets a source. */
+  dropObservations(experiment: string, source: string): Promise<void>;
   loadControl(): Promise<StoredControl | undefined>;
   /** Replaces the control state if it still has revision `expected` (0 = there is none); false when another writer was first. */
   saveControl(expected: bigint, next: StoredControl): Promise<boolean>;

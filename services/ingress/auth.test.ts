@@ -22,7 +22,14 @@ function bookOf(
   const bus = createMemoryBus({ clock, logger: silentLogger });
   const kept: Uint8Array[] = [];
   const stateStore = { load: () => Promise.resolve(saved), save: (bytes: Uint8Array) => Promise.resolve(void kept.push(bytes)) };
-  const book = new KeyBook({ clock, bus, control: control as unknown as ControlPeer, logger: silentLogger, stateStore });
+  const book = new KeyBook({
+    clock,
+    bus,
+    control: control as unknown as ControlPeer,
+    logger: silentLogger,
+    stateStore,
+    replica: "ingress-1",
+  });
   return { book, clock, bus, kept };
 }
 

@@ -1,7 +1,8 @@
 import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ControlStateSchema, type ReportRequest, ReportRequestSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { ControlAppliedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import type { EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
@@ -10,6 +11,9 @@ import type { ControlPeer, ControlState, KeyRecord } from "#libs/peers/index.ts"
 import type { Logger } from "#libs/telemetry/index.ts";
 import { CONTROL_POLL_MS, KEY_MAX, START_WAIT_MS } from "./limits.ts";
 import { withinMs } from "./within.ts";
+
+/** This process, in what replicas tell of themselves. */
+const ROLE = "ingress";
 
 /** Keys remembered as proven; beyond it they are proven again. */
 const RECENT_MAX = 1_000;
@@ -70,6 +74,8 @@ export interface KeyBookDeps {
   readonly control: ControlPeer;
   readonly logger: Logger;
   readonly stateStore?: StateStore;
+  /** Names this process to whoever changes the state and waits until everybody has it. */
+  readonly replica: string;
 }
 
 /**
@@ -83,6 +89,7 @@ export class KeyBook {
   readonly #recent = new Map<string, KnownKey>();
   #revision = 0n;
   #loaded = false;
+  #adoptedAtMs = 0;
   /** Whether the last poll reached the store: only then is an unknown key surely unknown. */
   #current = false;
   #polling = false;
@@ -129,10 +136,14 @@ export class KeyBook {
     this.#polling = true;
     const known = this.#revision;
     try {
-      const state = await this.#deps.control.state(this.#loaded ? known : 0n);
+      const state = await this.#deps.control.report(this.#report(this.#loaded ? known : 0n));
       this.#current = state?.unconfirmed !== true;
       if (state === undefined) this.#loaded = true;
-      else if (this.#revision === known || state.revision > this.#revision) this.#adopt(state, true);
+      else if (this.#revision === known || state.revision > this.#revision) {
+        this.#adopt(state, true);
+        // The bus may be away: then only another report tells that the state has arrived.
+        if (state.revision !== known) this.#deps.control.report(this.#report(this.#revision)).catch(() => undefined);
+      }
     } catch {
       this.#current = false;
     } finally {
@@ -154,6 +165,10 @@ export class KeyBook {
       throw new SignalboxError("KEY_STORE_UNAVAILABLE", "The key cannot be checked at the moment.", { retryAfterMs: CONTROL_POLL_MS });
     }
     throw new SignalboxError("UNAUTHENTICATED", "Incorrect API key provided.");
+  }
+
+  #report(appliedRevision: bigint): ReportRequest {
+    return create(ReportRequestSchema, { replica: this.#deps.replica, role: ROLE, appliedRevision, appliedAtMs: this.#adoptedAtMs });
   }
 
   #find(key: string): KnownKey | undefined {
@@ -208,6 +223,10 @@ export class KeyBook {
     this.#recent.clear();
     this.#revision = state.revision;
     this.#loaded = true;
+    this.#adoptedAtMs = this.#deps.clock.now();
+    const { bus, replica } = this.#deps;
+    const applied = create(ControlAppliedSchema, { replica, role: ROLE, revision: state.revision, appliedAtMs: this.#adoptedAtMs });
+    bus.publish(SUBJECTS.controlApplied, toBinary(ControlAppliedSchema, applied));
     for (const listener of this.#listeners) listener(state);
     if (save) void this.#save(state);
   }

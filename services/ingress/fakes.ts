@@ -29,6 +29,7 @@ import type {
   AttemptSink,
   CancelReason,
   ControlPeer,
+  ReportRequest,
   DecideTicket,
   PolicyFallback,
   PolicyPeer,
@@ -297,12 +298,12 @@ export class FakeOutbox implements OutboxPort {
 }
 
 /** A control peer that answers, is down, or is asked for nothing new. */
-export class FakeControl implements Pick<ControlPeer, "state"> {
+export class FakeControl implements Pick<ControlPeer, "report"> {
   current: ControlState | undefined;
   down = false;
   asked = 0;
 
-  state(knownRevision: bigint): Promise<ControlState | undefined> {
+  report({ appliedRevision: knownRevision }: ReportRequest): Promise<ControlState | undefined> {
     this.asked++;
     if (this.down) return Promise.reject(new Error("the store is away"));
     return Promise.resolve(this.current === undefined || this.current.revision === knownRevision ? undefined : this.current);

@@ -71,7 +71,14 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const tracing = deps.tracing ?? noTracing;
   const nextId = createUuidV7(clock, random);
   const factors = new TokenFactors();
-  const keys = new KeyBook({ clock, bus, control: deps.control, logger, ...(deps.stateStore ? { stateStore: deps.stateStore } : {}) });
+  const keys = new KeyBook({
+    clock,
+    bus,
+    control: deps.control,
+    logger,
+    replica: deps.ingressId,
+    ...(deps.stateStore ? { stateStore: deps.stateStore } : {}),
+  });
   const prices = new Prices(bus, deps.ledger, clock, logger);
   const metrics = new RequestMetrics(deps.metrics);
   const log = new RequestLog(logger, clock);

@@ -1,33 +1,14 @@
-import { type AttemptEnded, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import type { Experiment } from "#libs/experiments/index.ts";
-import type { ArmComparison } from "#libs/peers/index.ts";
-import {
-  addSample,
-  confidenceSequence,
-  emptyMoments,
-  type Moments,
-  oneSidedSequence,
-  SAMPLES_MIN,
-  TUNED_FOR,
-} from "#libs/statistics/index.ts";
-
-/** Chance that the guards of an experiment stop it for nothing, over its whole life and all guards. */
-const ALPHA = 0.05;
-
-/** Guards with statistics share that chance: error rate and time to first token. */
-const GUARDS = 2;
-
-/** An arm is analysed after this many outcomes, and at most this often (ms). */
-const ANALYSE_EVERY = 25;
-const ANALYSE_INTERVAL_MS = 1_000;
-
-/** Analyses in a row that must find a breach. */
-const BREACHES = 2;
+import { type AttemptEnded, Outcome, SchemaCheck } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Experiment, type MetricName, type Observations, runOf } from "#libs/experiments/index.ts";
+import { addSample, emptyMoments, fnv1a32, type Moments } from "#libs/statistics/index.ts";
 
 /** Without statistics: this many failures in a row, or this many among the last outcomes. */
 const KILL_CONSECUTIVE = 10;
 const KILL_WINDOW = 20;
 const KILL_FAILURES = 10;
+
+/** Different units of an arm that are counted one by one: enough to see a skew of one point. Beyond, none is added. */
+const UNITS_MAX = 20_000;
 
 const ERRORS: ReadonlySet<string> = new Set([
   "UPSTREAM_UNAVAILABLE",
@@ -38,35 +19,29 @@ const ERRORS: ReadonlySet<string> = new Set([
   "STREAM_INTERRUPTED",
 ]);
 
-/** What one engine saw of an arm. */
-export interface ArmStatistics {
-  readonly arm: string;
-  /** 1 = failed. */
-  readonly errors: Moments;
-  /** Natural logarithm of ms. */
-  readonly logTtft: Moments;
-  /** ms per output token. */
-  readonly tpot: Moments;
-}
-
-interface Watched extends ArmStatistics {
+interface Watched {
+  readonly metrics: Map<MetricName, Moments>;
+  /** Hashes of the units assigned under the revision in force. */
+  readonly seen: Set<number>;
+  units: number;
   consecutive: number;
   /** Last outcomes as bits, 1 = failed; the latest is the lowest. */
   window: number;
-  sinceAnalysis: number;
-  analysedAtMs: number;
-  breaches: number;
+  outcomes: number;
 }
 
 interface WatchedExperiment {
   /** Outcomes of another run of the same experiment do not count. */
   readonly run: string;
   readonly arms: Map<string, Watched>;
-  /** Revision a breach was told of; 0 = none. */
+  /** Revision that units are counted under. */
+  revision: number;
+  /** Revision a kill was told of; 0 = none. */
   toldRevision: number;
+  changed: boolean;
 }
 
-/** A guard found that an arm must go. */
+/** An arm must go, whatever the statistics. */
 export interface Breach {
   readonly experiment: Experiment;
   readonly arm: string;
@@ -74,7 +49,18 @@ export interface Breach {
   readonly reason: string;
 }
 
-/** Statistics by arm from the ends of attempts, and the guards over them (routing, section 1.13). */
+/** What this engine saw of an experiment since it started, whole. */
+export interface WatchedState {
+  readonly name: string;
+  readonly run: string;
+  readonly revision: number;
+  readonly arms: Observations;
+}
+
+/**
+ * What this engine sees of experiments: samples by arm and metric, for the ledger to add up with those of the other engines and judge,
+ * and the kills that need no statistics and no second opinion (routing, section 1.13).
+ */
 export class ExperimentWatch {
   readonly #watched = new Map<string, WatchedExperiment>();
   readonly #onBreach: (breach: Breach) => void;
@@ -83,37 +69,70 @@ export class ExperimentWatch {
     this.#onBreach = onBreach;
   }
 
-  /** What was seen of an experiment's arms. */
-  statistics(name: string): readonly ArmStatistics[] {
-    return [...(this.#watched.get(name)?.arms.values() ?? [])];
-  }
-
   /** Forgets experiments that are gone, so that this stays as small as what is in force. */
   keep(names: ReadonlySet<string>): void {
     for (const name of this.#watched.keys()) if (!names.has(name)) this.#watched.delete(name);
   }
 
-  /** A breach could not be acted on: it is told again at the next analysis. */
+  /** Experiments with news since the last call. */
+  takeNews(): WatchedState[] {
+    const news: WatchedState[] = [];
+    for (const [name, watched] of this.#watched) {
+      if (!watched.changed) continue;
+      watched.changed = false;
+      news.push({ name, run: watched.run, revision: watched.revision, arms: watched.arms });
+    }
+    return news;
+  }
+
+  /** News could not be told: they are news again. */
+  tellNewsAgain(): void {
+    for (const watched of this.#watched.values()) watched.changed = true;
+  }
+
+  /** A kill could not be acted on: it is told again at the next outcome. */
   tellAgain(name: string): void {
     const watched = this.#watched.get(name);
     if (watched !== undefined) watched.toldRevision = 0;
   }
 
+  /** A unit was assigned to an arm. */
+  assigned(experiment: Experiment, armName: string, unit: string): void {
+    const watched = this.#of(experiment);
+    const arm = armOf(watched, armName);
+    if (arm.units >= UNITS_MAX) return;
+    arm.seen.add(fnv1a32(unit));
+    if (arm.seen.size === arm.units) return;
+    arm.units = arm.seen.size;
+    watched.changed = true;
+  }
+
   /** Takes in an attempt's end. What the client or a hedge ended says nothing about the arm. */
-  ended(experiment: Experiment, armName: string, ended: AttemptEnded, nowMs: number): void {
+  ended(experiment: Experiment, armName: string, ended: AttemptEnded): void {
     const failed = ended.outcome === Outcome.FAILED && ERRORS.has(ended.reason);
     if (!failed && ended.outcome !== Outcome.OK) return;
     const watched = this.#of(experiment);
     const arm = armOf(watched, armName);
+    watched.changed = true;
     observe(arm, failed || ended.garbage, ended);
-    if (armName === experiment.control || experiment.state !== "running") return;
-    const reason = killReason(arm) ?? this.#analyse(experiment, watched, arm, nowMs);
+    if (!failed) observeAnswer(arm, ended);
+    if (armName === experiment.control || !isUnderWay(experiment)) return;
+    const reason = killReason(arm);
     if (reason !== undefined) this.#tell(experiment, watched, armName, reason);
+  }
+
+  /** A request is over: what all its attempts came to, and the output tokens of its answer. */
+  requestDone(experiment: Experiment, armName: string, costNanoUsd: number, outputTokens: number): void {
+    const watched = this.#of(experiment);
+    const arm = armOf(watched, armName);
+    watched.changed = true;
+    sample(arm, "cost", costNanoUsd);
+    if (outputTokens > 0) sample(arm, "cost_per_1k", (costNanoUsd * 1_000) / outputTokens);
   }
 
   /** The breakers of all backends of an arm are open. */
   broken(experiment: Experiment, armName: string): void {
-    if (armName === experiment.control || experiment.state !== "running") return;
+    if (armName === experiment.control || !isUnderWay(experiment)) return;
     this.#tell(experiment, this.#of(experiment), armName, "the breakers of all its backends are open");
   }
 
@@ -124,97 +143,75 @@ export class ExperimentWatch {
   }
 
   #of(experiment: Experiment): WatchedExperiment {
-    const started = experiment.history.findLast((step) => step.action === "start")?.revision ?? 0;
-    const run = `${experiment.basis}/${started}`;
-    const known = this.#watched.get(experiment.name);
-    if (known?.run === run) return known;
-    const fresh = { run, arms: new Map<string, Watched>(), toldRevision: 0 };
-    this.#watched.set(experiment.name, fresh);
-    return fresh;
+    const run = runOf(experiment);
+    let known = this.#watched.get(experiment.name);
+    if (known?.run !== run) {
+      known = { run, arms: new Map(), revision: experiment.revision, toldRevision: 0, changed: false };
+      this.#watched.set(experiment.name, known);
+    }
+    if (known.revision !== experiment.revision) this.#recount(known, experiment.revision);
+    return known;
   }
 
-  #analyse(experiment: Experiment, watched: WatchedExperiment, arm: Watched, nowMs: number): string | undefined {
-    if (arm.sinceAnalysis < ANALYSE_EVERY || nowMs - arm.analysedAtMs < ANALYSE_INTERVAL_MS) return undefined;
-    arm.sinceAnalysis = 0;
-    arm.analysedAtMs = nowMs;
-    const reason = breachOf(experiment, armOf(watched, experiment.control), arm);
-    arm.breaches = reason === undefined ? 0 : arm.breaches + 1;
-    return arm.breaches >= BREACHES ? reason : undefined;
+  /** Units are held against the weights of one revision; and what failed under another kills nobody. */
+  #recount(watched: WatchedExperiment, revision: number): void {
+    watched.revision = revision;
+    for (const arm of watched.arms.values()) {
+      arm.seen.clear();
+      arm.units = 0;
+      arm.consecutive = 0;
+      arm.window = 0;
+      arm.outcomes = 0;
+    }
   }
 }
 
-/** The arms beside their control. */
-export function compareArms(experiment: Experiment, seen: readonly ArmStatistics[]): ArmComparison[] {
-  const control = seen.find(({ arm }) => arm === experiment.control);
-  return seen.map((each): ArmComparison => {
-    const { arm, errors, logTtft, tpot } = each;
-    const interval =
-      control === undefined || control === each ? undefined : confidenceSequence(control.errors, errors, ALPHA, TUNED_FOR.guard);
-    return {
-      arm,
-      outcomes: errors.count,
-      errorRate: errors.mean,
-      ttftMs: logTtft.count === 0 ? undefined : Math.exp(logTtft.mean),
-      tpotMs: tpot.count === 0 ? undefined : tpot.mean,
-      errorRateDifference: interval && [interval.lower, interval.upper],
-    };
-  });
+function isUnderWay({ state }: Experiment): boolean {
+  return state === "running" || state === "paused";
 }
 
 function armOf(watched: WatchedExperiment, name: string): Watched {
   const known = watched.arms.get(name);
   if (known !== undefined) return known;
-  const fresh: Watched = {
-    arm: name,
-    errors: emptyMoments(),
-    logTtft: emptyMoments(),
-    tpot: emptyMoments(),
-    consecutive: 0,
-    window: 0,
-    sinceAnalysis: 0,
-    analysedAtMs: Number.NEGATIVE_INFINITY,
-    breaches: 0,
-  };
+  const fresh: Watched = { metrics: new Map(), seen: new Set(), units: 0, consecutive: 0, window: 0, outcomes: 0 };
   watched.arms.set(name, fresh);
   return fresh;
 }
 
+function sample(arm: Watched, metric: MetricName, value: number): void {
+  let moments = arm.metrics.get(metric);
+  if (moments === undefined) {
+    moments = emptyMoments();
+    arm.metrics.set(metric, moments);
+  }
+  addSample(moments, value);
+}
+
 function observe(arm: Watched, failed: boolean, ended: AttemptEnded): void {
-  addSample(arm.errors, failed ? 1 : 0);
+  sample(arm, "error", failed ? 1 : 0);
   arm.consecutive = failed ? arm.consecutive + 1 : 0;
   arm.window = ((arm.window << 1) | (failed ? 1 : 0)) & ((1 << KILL_WINDOW) - 1);
-  arm.sinceAnalysis++;
+  arm.outcomes++;
   if (failed) return;
-  if (ended.ttftMs > 0) addSample(arm.logTtft, Math.log(ended.ttftMs));
-  if (ended.ttftMs > 0 && ended.outputTokens > 1) addSample(arm.tpot, (ended.durationMs - ended.ttftMs) / (ended.outputTokens - 1));
+  const { ttftMs, durationMs, outputTokens } = ended;
+  if (ttftMs > 0) sample(arm, "ttft", Math.log(ttftMs));
+  if (durationMs > 0) sample(arm, "duration", Math.log(durationMs));
+  if (ttftMs > 0 && outputTokens > 1 && durationMs > ttftMs) sample(arm, "tpot", Math.log((durationMs - ttftMs) / (outputTokens - 1)));
+}
+
+/** What a whole answer was like; garbage is one too. */
+function observeAnswer(arm: Watched, { review }: AttemptEnded): void {
+  if (review === undefined) return;
+  sample(arm, "refusal", review.refused ? 1 : 0);
+  sample(arm, "empty", review.empty ? 1 : 0);
+  if (review.schema !== SchemaCheck.UNSPECIFIED) sample(arm, "schema_valid", review.schema === SchemaCheck.VALID ? 1 : 0);
 }
 
 /** What needs no statistics. */
 function killReason(arm: Watched): string | undefined {
   if (arm.consecutive >= KILL_CONSECUTIVE) return `${arm.consecutive} failures in a row`;
-  if (arm.errors.count < KILL_WINDOW) return undefined;
+  if (arm.outcomes < KILL_WINDOW) return undefined;
   let failures = 0;
   for (let bits = arm.window; bits !== 0; bits &= bits - 1) failures++;
   return failures >= KILL_FAILURES ? `${failures} of the last ${KILL_WINDOW} failed` : undefined;
-}
-
-/** A guard whose margin the arm has left for certain, in words. */
-function breachOf({ guards }: Experiment, control: ArmStatistics, arm: ArmStatistics): string | undefined {
-  if (guards.errorRate !== undefined && exceeds(control.errors, arm.errors, guards.errorRate)) {
-    return `error rate ${percent(arm.errors.mean)}, control ${percent(control.errors.mean)}`;
-  }
-  if (guards.ttft !== undefined && exceeds(control.logTtft, arm.logTtft, Math.log1p(guards.ttft))) {
-    return `time to first token ${percent(Math.expm1(arm.logTtft.mean - control.logTtft.mean))} above control`;
-  }
-  return undefined;
-}
-
-function exceeds(control: Moments, arm: Moments, margin: number): boolean {
-  if (control.count < SAMPLES_MIN.guard || arm.count < SAMPLES_MIN.guard) return false;
-  const interval = oneSidedSequence(control, arm, ALPHA / GUARDS, TUNED_FOR.guard);
-  return interval !== undefined && interval.lower > margin;
-}
-
-function percent(share: number): string {
-  return `${(share * 100).toFixed(1)} %`;
 }

@@ -5,7 +5,7 @@ import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb
 import { SUBJECTS } from "#libs/bus/index.ts";
 import { type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config, ExperimentConfig } from "#libs/config/index.ts";
-import { blockDigest, encodeExperiment, type Experiment, experimentOf } from "#libs/experiments/index.ts";
+import { blockDigest, encodeExperiment, type Experiment, experimentOf, experimentsInForce } from "#libs/experiments/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
 import { backend, book, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
@@ -130,6 +130,14 @@ test("experiments of one layer share no unit", async () => {
   assert.ok((counts.get("e") ?? 0) > 140 && (counts.get("f") ?? 0) > 140, JSON.stringify([...counts]));
 });
 
+test("an experiment that was rolled back leaves its units to the others of its layer", async () => {
+  const scene = await world(configWith(experiment("e", 0.5), experiment("f", 0.5)));
+  const { basis } = experimentsInForce(scene.config.current, {}).get("f")!;
+  const f = experimentOf(scene.config.current.experiments.get("f")!, 2, basis);
+  await store(scene, 1n, { ...f, state: "rolled_back" });
+  for (let user = 0; user < 50; user++) assert.equal(decide(scene, request("chat", { unit: `user-${user}` })).experiment, "e");
+});
+
 test("an arm with nobody healthy falls back to control and says why", async () => {
   const scene = await world(configWith(experiment("e", 1)));
   for (let count = 0; count < 8; count++) {
@@ -182,7 +190,12 @@ test("a judge's question takes part in no experiment, and a copy goes to its arm
   }
   const refused = decide(scene, copy);
   assert.deepEqual([refused.result.case, refused.arm], ["deny", "b"]);
-  assert.deepEqual(scene.host.compareArms?.("x"), [], "copies are no traffic of the arm");
+  await scene.clock.advanceAsync(1_000);
+  assert.deepEqual(
+    scene.reports.flatMap(({ observations }) => observations),
+    [],
+    "copies are no traffic of the arm",
+  );
   assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");
 });
 

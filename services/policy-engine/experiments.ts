@@ -142,7 +142,7 @@ function assignIn(layer: Layer, request: DecideRequest): Assignment | undefined 
 }
 
 /** What sticks to its arm. Where the caller does not say who the user is, its conversation does; where that is not known either, nothing. */
-function unitOf(request: DecideRequest, unit: Experiment["unit"]): string {
+export function unitOf(request: DecideRequest, unit: Experiment["unit"]): string {
   switch (unit) {
     case "user":
       return request.unit || request.conversation || request.decisionId;
@@ -206,7 +206,10 @@ function indicesOf(backends: readonly string[], indexOf: ReadonlyMap<string, num
 
 function layersOf(model: string, inForce: readonly Experiment[], compiled: ReadonlyMap<string, CompiledExperiment>): Layer[] {
   const layers: Layer[] = [];
-  for (const [name, experiments] of Map.groupBy(inForce, ({ layer }) => layer)) {
+  for (const [name, all] of Map.groupBy(inForce, ({ layer }) => layer)) {
+    // One that was rolled back keeps its units only while nobody else wants them.
+    const live = all.filter(({ state }) => state !== "rolled_back");
+    const experiments = live.length === 0 ? all : live;
     const own = experiments.map((experiment) => (experiment.model === model ? compiled.get(experiment.name) : undefined));
     if (own.some((each) => each !== undefined)) layers.push({ name, names: experiments.map((each) => each.name), own });
   }

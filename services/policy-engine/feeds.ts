@@ -1,5 +1,13 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type ControlState,
+  ControlStateSchema,
+  type ExperimentObservation,
+  ExperimentObservationSchema,
+  type ReportRequest,
+  ReportRequestSchema,
+} from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { ControlAppliedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { HealthSnapshotSchema } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import { PriceBookSchema } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { EventBus, Subscription } from "#libs/bus/bus.ts";
@@ -8,11 +16,18 @@ import type { Clock, Timer } from "#libs/clock/index.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
 import type { ControlPeer, LedgerPeer, PriceBook } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
+import type { WatchedState } from "./experiment-watch.ts";
 import type { LiveEngine } from "./live-engine.ts";
 import type { LoadExchange } from "./load-exchange.ts";
 
 /** Control state is asked for this often: the bus may be silent or away, ms. */
 const POLL_MS = 2_000;
+
+/** What was seen of experiments is told this often while there is news, ms: guards act on it. */
+const OBSERVE_MS = 1_000;
+
+/** This process, in what replicas tell of themselves. */
+const ROLE = "policy-engine";
 
 /** A changed load vector goes out at most this often, ms. */
 const LOAD_MS = 50;
@@ -45,12 +60,13 @@ export class Feeds {
   /** Subscribes and polls once; resolves when the first answers are in or failed. */
   async start(): Promise<void> {
     const { clock } = this.#deps;
-    this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#engine.setControl(fromBinary(ControlStateSchema, payload)));
+    this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#setControl(fromBinary(ControlStateSchema, payload)));
     this.#subscribe(SUBJECTS.pricePublished, (payload) => this.#setPrices(fromBinary(PriceBookSchema, payload)));
     this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#engine.setHealth(fromBinary(HealthSnapshotSchema, payload)));
     this.#subscribe(`${SUBJECTS.loadPublished}.*`, (payload) => this.#loads.receive(payload, clock.monotonicMs()));
     this.#timers.push(clock.every(LOAD_MS, () => this.#exchangeLoads()));
     this.#timers.push(clock.every(POLL_MS, () => void this.#poll()));
+    this.#timers.push(clock.every(OBSERVE_MS, () => void this.#observe()));
     await this.#poll();
   }
 
@@ -71,6 +87,40 @@ export class Feeds {
     this.#subscriptions.push(subscription);
   }
 
+  /** Takes over what is newer and says so at once: whoever changed it waits to hear. */
+  #setControl(state: ControlState): boolean {
+    const before = this.#engine.controlRevision;
+    this.#engine.setControl(state);
+    const revision = this.#engine.controlRevision;
+    if (revision === before) return false;
+    const { bus, engineId: replica } = this.#deps;
+    const applied = create(ControlAppliedSchema, { replica, role: ROLE, revision, appliedAtMs: this.#engine.controlAtMs });
+    bus.publish(SUBJECTS.controlApplied, toBinary(ControlAppliedSchema, applied));
+    return true;
+  }
+
+  #report(observations: ReportRequest["observations"] = []): ReportRequest {
+    return create(ReportRequestSchema, {
+      replica: this.#deps.engineId,
+      role: ROLE,
+      appliedRevision: this.#engine.controlRevision,
+      appliedAtMs: this.#engine.controlAtMs,
+      observations,
+    });
+  }
+
+  /** Tells what was seen of experiments; what did not arrive is told again, whole. */
+  async #observe(): Promise<void> {
+    const news = this.#engine.experiments.takeNews();
+    if (news.length === 0) return;
+    try {
+      const state = await this.#deps.control.report(this.#report(news.map(observationOf)));
+      if (state !== undefined) this.#setControl(state);
+    } catch {
+      this.#engine.experiments.tellNewsAgain();
+    }
+  }
+
   #setPrices(book: PriceBook): void {
     this.#engine.setPrices(compilePriceBook(book));
   }
@@ -88,10 +138,12 @@ export class Feeds {
     this.#polling = true;
     try {
       const [control, prices] = await Promise.allSettled([
-        this.#deps.control.state(this.#engine.controlRevision),
+        this.#deps.control.report(this.#report()),
         this.#engine.hasPrices ? Promise.resolve(undefined) : this.#deps.ledger.priceBook(),
       ]);
-      if (control.status === "fulfilled" && control.value !== undefined) this.#engine.setControl(control.value);
+      // The bus may be away: then only another report tells that the state has arrived.
+      if (control.status === "fulfilled" && control.value !== undefined && this.#setControl(control.value))
+        await this.#deps.control.report(this.#report());
       if (prices.status === "fulfilled" && prices.value !== undefined) this.#setPrices(prices.value);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "unusable control state or price book");
@@ -99,4 +151,13 @@ export class Feeds {
       this.#polling = false;
     }
   }
+}
+
+function observationOf({ name, run, revision, arms }: WatchedState): ExperimentObservation {
+  return create(ExperimentObservationSchema, {
+    name,
+    run,
+    revision: BigInt(revision),
+    arms: Array.from(arms, ([arm, { units, metrics }]) => ({ arm, units, metrics: Object.fromEntries(metrics) })),
+  });
 }

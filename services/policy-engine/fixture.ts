@@ -23,7 +23,7 @@ import {
   type SwappableConfigSource,
 } from "#libs/config/index.ts";
 import { blankLine } from "#libs/money/index.ts";
-import type { ControlPeer, LedgerPeer, PolicySession } from "#libs/peers/index.ts";
+import type { ControlPeer, ReportRequest, LedgerPeer, PolicySession } from "#libs/peers/index.ts";
 import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
 import { createPolicyEngine, type PolicyEngineHost } from "./module.ts";
 
@@ -127,6 +127,8 @@ export interface World {
   readonly clock: FakeClock;
   readonly bus: EventBus;
   readonly config: SwappableConfigSource;
+  /** What the engine told the control service. */
+  readonly reports: readonly ReportRequest[];
   readonly host: PolicyEngineHost;
   readonly session: PolicySession;
   /** Decides; fails the test when the answer is not there at once. */
@@ -143,6 +145,7 @@ export async function world(initial: Config, prices: PriceBook = book({}), seed 
   const random = new SeededRandom(seed);
   const bus = createMemoryBus({ clock, logger: silentLogger });
   const source = createConfigSource(initial);
+  const reports: ReportRequest[] = [];
   const host = createPolicyEngine({
     config: source,
     clock,
@@ -151,7 +154,7 @@ export async function world(initial: Config, prices: PriceBook = book({}), seed 
     metrics: createMetrics(),
     bus,
     ledger: { priceBook: () => Promise.resolve(prices) } as LedgerPeer,
-    control: { state: () => Promise.resolve(undefined) } as unknown as ControlPeer,
+    control: { report: (request: ReportRequest) => Promise.resolve(void reports.push(request)) } as unknown as ControlPeer,
     engineId: "engine-1",
   });
   await host.module.start();
@@ -161,6 +164,7 @@ export async function world(initial: Config, prices: PriceBook = book({}), seed 
     clock,
     bus,
     config: source,
+    reports,
     host,
     session,
     now: (asked) => {

@@ -59,6 +59,11 @@ export interface Holding {
   evidence: Evidence;
   /** When it was last heard of, ms. */
   touchedMs: number;
+  /** What its attempts came to so far, nano-USD, and the output tokens of its whole answer; 0 = none yet. */
+  costNanoUsd: number;
+  answerTokens: number;
+  /** Whether it got a whole answer. */
+  answered: boolean;
   /** Room kept for the next attempt until it starts. */
   reserved: Hold | undefined;
   /** Attempts under way: one, or two with a hedge. */
@@ -120,6 +125,9 @@ export class Holdings {
       expectedOutput: reservation.outputTokens,
       evidence,
       touchedMs: nowMs,
+      costNanoUsd: 0,
+      answerTokens: 0,
+      answered: false,
       reserved: undefined,
       attempts: [],
       preemptions: 0,

@@ -1,4 +1,11 @@
-import type { AttemptEnded, AttemptReport, DecideRequest, Decision, PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import {
+  type AttemptEnded,
+  type AttemptReport,
+  type DecideRequest,
+  type Decision,
+  Outcome,
+  type PolicyFallback,
+} from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { HealthSnapshot } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
@@ -9,6 +16,7 @@ import type { BreakerTransition } from "#libs/resilience/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { Engine, type Evidence, type Verdict } from "./engine.ts";
 import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
+import { type Assignment, unitOf } from "./experiments.ts";
 import { buildFallback } from "./fallback.ts";
 import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
 import { type Holding, Holdings } from "./holdings.ts";
@@ -63,13 +71,17 @@ export class LiveEngine {
   readonly experiments: ExperimentWatch;
   readonly #deliver = new WeakMap<Waiter, { readonly holder: Holder; readonly settle: (decision: Decision) => void }>();
   #snapshot: PolicySnapshot;
+  /** As the file has it: control state may have other revisions of models. */
+  #config: Config;
   #control: ControlState | undefined;
+  #controlAtMs = 0;
   #fallback: PolicyFallback;
   #fallbackStale = false;
 
   constructor(deps: LiveEngineDeps) {
     this.#deps = deps;
     const nowMs = deps.clock.monotonicMs();
+    this.#config = deps.config;
     this.#snapshot = compileSnapshot(deps.config, undefined, EMPTY_PRICE_INDEX);
     this.state = new EngineState(this.#snapshot, nowMs);
     this.#engine = new Engine(deps.engineId);
@@ -91,6 +103,11 @@ export class LiveEngine {
   /** Revision of the control state in force; 0 = none yet. */
   get controlRevision(): bigint {
     return this.#control?.revision ?? 0n;
+  }
+
+  /** When that was taken over, ms since the epoch; 0 = never. */
+  get controlAtMs(): number {
+    return this.#controlAtMs;
   }
 
   /** Whether a price book has arrived. */
@@ -135,8 +152,11 @@ export class LiveEngine {
     const nowMs = this.#monoMs();
     const holding = holder.holdings.get(report.decisionId);
     this.#holdings.report(holding, report, nowMs);
-    if (holding !== undefined && report.event.case === "ended") this.#observe(holding, report, report.event.value, nowMs);
-    if (report.event.case === "requestDone") holder.holdings.delete(report.decisionId);
+    if (holding !== undefined && report.event.case === "ended") this.#observe(holding, report, report.event.value);
+    if (report.event.case === "requestDone") {
+      if (holding !== undefined) this.#observeRequest(holding);
+      holder.holdings.delete(report.decisionId);
+    }
     if (holding !== undefined && report.event.case === "ended" && report.event.value.responseId !== "") {
       this.#deps.records.link(holding.evidence, report.event.value.responseId);
     }
@@ -156,6 +176,7 @@ export class LiveEngine {
 
   /** New configuration; throws and keeps the old one when a rule does not compile. */
   setConfig(config: Config): void {
+    this.#config = config;
     this.#swap(compileSnapshot(config, this.#control, this.#snapshot.prices));
     this.scheduler.configure(config);
   }
@@ -164,7 +185,8 @@ export class LiveEngine {
   setControl(control: ControlState): void {
     if (this.#control !== undefined && control.revision <= this.#control.revision) return;
     this.#control = control;
-    this.#swap(compileSnapshot(this.#snapshot.config, control, this.#snapshot.prices));
+    this.#swap(compileSnapshot(this.#config, control, this.#snapshot.prices));
+    this.#controlAtMs = this.#deps.clock.now();
   }
 
   /** New prices. */
@@ -212,14 +234,27 @@ export class LiveEngine {
   }
 
   /** The attempt counts for the arm that its backend was chosen for. */
-  #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded, nowMs: number): void {
+  #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded): void {
     const { decision, request } = holding.evidence;
     // Copies and judges are no traffic of the arm: nobody waits for them.
     if (request.role !== "") return;
     if (decision.experiment === "" || decision.result.case !== "allow") return;
     if (!decision.result.value.candidates.some(({ backend }) => backend === report.backend)) return;
     const compiled = this.#snapshot.experiments.get(decision.experiment);
-    if (compiled !== undefined) this.experiments.ended(compiled.experiment, decision.arm, ended, nowMs);
+    if (compiled === undefined) return;
+    holding.costNanoUsd += Number(ended.costNanoUsd);
+    if (ended.outcome === Outcome.OK) {
+      holding.answered = true;
+      holding.answerTokens = ended.outputTokens;
+    }
+    this.experiments.ended(compiled.experiment, decision.arm, ended);
+  }
+
+  /** A request that got its whole answer counts with what it cost; hedges and failed attempts included. */
+  #observeRequest({ evidence, answered, costNanoUsd, answerTokens }: Holding): void {
+    if (!answered) return;
+    const compiled = this.#snapshot.experiments.get(evidence.decision.experiment);
+    if (compiled !== undefined) this.experiments.requestDone(compiled.experiment, evidence.decision.arm, costNanoUsd, answerTokens);
   }
 
   #swap(snapshot: PolicySnapshot): void {
@@ -293,12 +328,20 @@ export class LiveEngine {
       if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
       this.scheduler.served(resolved.class, accountOf(request), uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
+      if (resolved.assignment !== undefined) this.#countUnit(resolved.assignment, request);
     }
     decision.queueMs = queueMs;
     if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
     decision.decideMs = this.#monoMs() - startedMs;
     this.#keep(evidence);
     return decision;
+  }
+
+  /** A unit belongs to the arm its hash says, whoever served it; what was forced, copied or decided before does not count. */
+  #countUnit({ experiment, arm }: Assignment, request: DecideRequest): void {
+    if (request.role !== "" || request.forcedArm !== "" || request.exclude.length > 0) return;
+    const unit = unitOf(request, experiment.experiment.unit);
+    if (unit !== "") this.experiments.assigned(experiment.experiment, arm.name, unit);
   }
 
   #refusal(request: DecideRequest, denial: Denial, startedMs: number, queueMs: number): Decision {

@@ -6,7 +6,7 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import type { ControlPeer, LedgerPeer, PolicyHost } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
-import { type Breach, compareArms } from "./experiment-watch.ts";
+import type { Breach } from "./experiment-watch.ts";
 import { LiveEngine } from "./live-engine.ts";
 import { Feeds } from "./feeds.ts";
 import { LoadExchange } from "./load-exchange.ts";
@@ -104,10 +104,6 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
       if (draining) listener();
       else drainListeners.push(listener);
     },
-    compareArms: (name) => {
-      const compiled = engine.snapshot.experiments.get(name);
-      return compiled === undefined ? [] : compareArms(compiled.experiment, engine.experiments.statistics(name));
-    },
     explain: async (request) => {
       switch (request.subject.case) {
         case "dryRun":
@@ -123,11 +119,14 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
   };
 }
 
-/** Rolls an experiment back where its guards may; a change that fails is tried again at the next breach. */
+/**
+ * Rolls an experiment back whose arm is broken, unless its guards only alert: a pause would leave its units with what does not work.
+ * A change that fails is tried again at the next outcome.
+ */
 async function stopArm({ control, engineId, logger }: PolicyEngineDeps, engine: LiveEngine, { experiment, reason }: Breach): Promise<void> {
   const { name, revision, guards } = experiment;
   logger.warn({ experiment: name, revision, reason, action: guards.action }, "guard breached");
-  if (guards.action !== "rollback") return;
+  if (guards.action === "alert") return;
   try {
     const ifRevision = BigInt(revision);
     await control.rollbackExperiment(create(RollbackExperimentRequestSchema, { name, by: `guard@${engineId}`, reason, ifRevision }));

@@ -1,4 +1,5 @@
 import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { withModelRevisions } from "#libs/experiments/index.ts";
 import { maskOf } from "#libs/capability/index.ts";
 import type { BackendConfig, ClassName, Config } from "#libs/config/model.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
@@ -51,7 +52,8 @@ const ENGINES: ReadonlySet<string> = new Set(["vllm", "sglang", "llamacpp", "tgi
 const PRIOR_PARAMS_B = 8;
 
 /** Compiles a snapshot. Throws SignalboxError REQUEST_MALFORMED when a rule does not compile. */
-export function compileSnapshot(config: Config, control: ControlState | undefined, prices: PriceIndex): PolicySnapshot {
+export function compileSnapshot(file: Config, control: ControlState | undefined, prices: PriceIndex): PolicySnapshot {
+  const config = withModelRevisions(file, control?.models ?? {});
   const drains = new Set(control?.drainedBackends);
   const backends: CompiledBackend[] = [];
   const indexOf = new Map<string, number>();

@@ -86,8 +86,11 @@ test("a rollback under load is complete within half a second and fails nobody", 
   assert.ok(lastMs <= EFFECTIVE_MS);
   assert.ok(answers.some(({ sentAtMs }) => sentAtMs > calledAtMs + EFFECTIVE_MS));
   await gateway.entriesAtLeast(answers.length);
-  const { json } = await gateway.adminCall("GET", "/api/experiments/cheap");
-  const arms = json["arms"] as { readonly name: string; readonly weight: number; readonly requests: number; readonly outcomes: number }[];
+  let arms: { readonly name: string; readonly weight: number; readonly requests: number; readonly outcomes: number | null }[] = [];
+  do {
+    await systemClock.sleep(50);
+    arms = (await gateway.adminCall("GET", "/api/experiments/cheap")).json["arms"] as typeof arms;
+  } while (arms.reduce((sum, { outcomes }) => sum + (outcomes ?? 0), 0) < answers.length);
   assert.deepEqual(
     arms.map(({ outcomes }) => outcomes),
     arms.map(({ requests }) => requests),

@@ -34,7 +34,7 @@ async function fixture(t: TestContext): Promise<Fixture> {
     const store = new SqliteDatabase(path);
     await store.start();
     t.after(() => store.stop());
-    return new Control({ store, bus, clock, random: systemRandom, config: ledgerConfig() });
+    return new Control({ store, bus, clock, random: systemRandom, config: ledgerConfig(), logger: silentLogger });
   };
   return { control: await reopen(), clock, published, path, reopen };
 }
@@ -64,7 +64,7 @@ test("a state the store has not confirmed lately is marked, and is no answer to 
   const shared = new Proxy(database, {
     get: (target, name) => (name === "kind" ? "postgres" : bound(Reflect.get(target, name, target), target)),
   });
-  const control = new Control({ store: shared, bus, clock, random: systemRandom, config: ledgerConfig() });
+  const control = new Control({ store: shared, bus, clock, random: systemRandom, config: ledgerConfig(), logger: silentLogger });
   await control.createKey(REQUEST);
   assert.equal((await control.state(0n))?.unconfirmed, false);
   assert.equal(await control.state(2n), undefined);

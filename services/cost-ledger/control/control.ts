@@ -1,25 +1,40 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { ControlStateSchema, type ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import {
+  ControlStateSchema,
+  PauseExperimentRequestSchema,
+  RollbackExperimentRequestSchema,
+  type ControlState,
+} from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { EventBus } from "#libs/bus/bus.ts";
 import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import type { Experiment } from "#libs/experiments/index.ts";
+import { ExperimentDesk } from "../experiments/index.ts";
 import type {
   ControlPeer,
   CreateKeyRequest,
   CreateKeyResponse,
+  ExperimentComparison,
   ExperimentRecord,
   KeyRecord,
+  ModelRecord,
+  PauseExperimentRequest,
   PromoteExperimentRequest,
+  Replica,
+  ReportRequest,
   RollbackExperimentRequest,
+  RollbackModelRequest,
   RotateKeyResponse,
   SetExperimentWeightsRequest,
   StartExperimentRequest,
 } from "#libs/peers/index.ts";
+import type { Logger } from "#libs/telemetry/index.ts";
 import type { LedgerStore, StoredControl } from "../store.ts";
 import * as experiments from "./experiments.ts";
+import * as models from "./models.ts";
+import { Replicas } from "./replicas.ts";
 import { makeKey, rotate, withoutDigest } from "./keys.ts";
 
 /** Revoked keys stay in the state this long, so that a replica that was away still learns of it. */
@@ -38,6 +53,7 @@ export interface ControlDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly config: ConfigSource;
+  readonly logger: Logger;
 }
 
 /** Keys, drains and stored revisions: one small state with a growing revision, kept by the ledger's store, pushed whole on every change. */
@@ -47,9 +63,29 @@ export class Control implements ControlPeer {
   /** When the read or write began that last showed the state to be current; monotonic ms. */
   #confirmedMs = Number.NEGATIVE_INFINITY;
   #polling = false;
+  /** Who has applied what. */
+  readonly applied: Replicas;
+  /** What is seen of experiments, and what follows from it. */
+  readonly desk: ExperimentDesk;
 
   constructor(deps: ControlDeps) {
     this.#deps = deps;
+    this.applied = new Replicas(deps.clock);
+    this.desk = new ExperimentDesk({
+      ...deps,
+      stored: () => this.#current?.experiments,
+      actions: {
+        rollback: async ({ name, revision }, by, reason) => {
+          await this.rollbackExperiment(create(RollbackExperimentRequestSchema, { name, by, reason, ifRevision: BigInt(revision) }));
+        },
+        pause: async ({ name, revision }, by, reason) => {
+          await this.pauseExperiment(create(PauseExperimentRequestSchema, { name, by, reason, ifRevision: BigInt(revision) }));
+        },
+        advance: async (experiment, _arm, share) => {
+          await this.#changeIfAny(experiment.name, (state, scene) => experiments.advanceExperiment(state, scene, experiment, share));
+        },
+      },
+    });
   }
 
   /** The last state read or written; undefined before the store answered once. */
@@ -149,16 +185,48 @@ export class Control implements ControlPeer {
     return this.#changeExperiment((state, scene) => experiments.setExperimentWeights(state, scene, request));
   }
 
-  async rollbackExperiment(request: RollbackExperimentRequest): Promise<ExperimentRecord> {
-    // Every engine's guard may ask for the same; only the first makes a revision.
-    const now = await this.#fresh();
-    const scene = this.#scene();
-    const copy = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, now));
-    if (experiments.rollbackExperiment(copy, scene, request) === undefined)
-      return experiments.recordOf(experiments.find(now, scene, request.name));
-    return this.#changeExperiment(
-      (state, each) => experiments.rollbackExperiment(state, each, request) ?? experiments.find(state, each, request.name),
-    );
+  rollbackExperiment(request: RollbackExperimentRequest): Promise<ExperimentRecord> {
+    return this.#changeIfAny(request.name, (state, scene) => experiments.rollbackExperiment(state, scene, request));
+  }
+
+  pauseExperiment(request: PauseExperimentRequest): Promise<ExperimentRecord> {
+    return this.#changeIfAny(request.name, (state, scene) => experiments.pauseExperiment(state, scene, request));
+  }
+
+  compareExperiment(name: string): Promise<ExperimentComparison> {
+    return this.desk.compare(name);
+  }
+
+  async listModels(): Promise<readonly ModelRecord[]> {
+    return models.listModels(await this.#fresh(), this.#scene());
+  }
+
+  async rollbackModel(request: RollbackModelRequest): Promise<ModelRecord> {
+    let promoted: string | undefined;
+    const state = await this.#change((next) => {
+      promoted = models.rollbackModel(next, this.#scene(), request);
+    });
+    if (promoted === undefined) return models.modelRecord(state, this.#scene(), request.name);
+    const { by } = request;
+    const reason = request.reason || `model ${request.name} rolled back`;
+    await this.rollbackExperiment(create(RollbackExperimentRequestSchema, { name: promoted, by, reason }));
+    return models.modelRecord(this.#current!, this.#scene(), request.name);
+  }
+
+  /** Notes models of the file that are news, so that they can be taken back. */
+  async noteModels(): Promise<void> {
+    const copy = copyOf(await this.#fresh());
+    if (models.noteModels(copy, this.#scene())) await this.#change((next) => void models.noteModels(next, this.#scene()));
+  }
+
+  async report({ replica, role, appliedRevision, appliedAtMs, observations }: ReportRequest): Promise<ControlState | undefined> {
+    this.applied.heard({ replica, role, revision: appliedRevision, appliedAtMs });
+    if (observations.length > 0) this.desk.observe(replica, observations);
+    return this.state(appliedRevision);
+  }
+
+  async replicas(): Promise<readonly Replica[]> {
+    return this.applied.list();
   }
 
   promoteExperiment(request: PromoteExperimentRequest): Promise<ExperimentRecord> {
@@ -180,12 +248,23 @@ export class Control implements ControlPeer {
     return { config: this.#deps.config.current, nowMs: this.#deps.clock.now() };
   }
 
+  /** A change that may find nothing to do (every engine's guard may ask for the same): then the experiment stays as it is. */
+  async #changeIfAny(
+    name: string,
+    apply: (state: ControlState, scene: experiments.ExperimentScene) => Experiment | undefined,
+  ): Promise<ExperimentRecord> {
+    const now = await this.#fresh();
+    const scene = this.#scene();
+    if (apply(copyOf(now), scene) === undefined) return experiments.recordOf(experiments.find(now, scene, name), now.revision);
+    return this.#changeExperiment((state, each) => apply(state, each) ?? experiments.find(state, each, name));
+  }
+
   async #changeExperiment(apply: (state: ControlState, scene: experiments.ExperimentScene) => Experiment): Promise<ExperimentRecord> {
     let changed: Experiment | undefined;
-    await this.#change((state) => {
+    const { revision } = await this.#change((state) => {
       changed = apply(state, this.#scene());
     });
-    return experiments.recordOf(changed!);
+    return experiments.recordOf(changed!, revision);
   }
 
   /** Applies a change to the newest state, writes it, and pushes it. Starts over when another writer was first. */
@@ -193,7 +272,7 @@ export class Control implements ControlPeer {
     for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
       const startedMs = this.#deps.clock.monotonicMs();
       const before = await this.#fresh();
-      const next = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, before));
+      const next = copyOf(before);
       apply(next);
       const oldest = this.#deps.clock.now() - REVOKED_KEPT_MS;
       next.keys = next.keys.filter((key) => key.revokedAtMs === 0 || key.revokedAtMs > oldest);
@@ -235,4 +314,8 @@ export class Control implements ControlPeer {
       throw new SignalboxError("KEY_STORE_UNAVAILABLE", "the key store does not answer", { cause });
     }
   }
+}
+
+function copyOf(state: ControlState): ControlState {
+  return fromBinary(ControlStateSchema, toBinary(ControlStateSchema, state));
 }

@@ -61,7 +61,7 @@ async function scene(t: TestContext): Promise<Scene> {
     const store = new SqliteDatabase(join(directory, "ledger.db"));
     await store.start();
     t.after(() => store.stop());
-    return new Control({ store, bus, clock, random: systemRandom, config: createConfigSource(config) });
+    return new Control({ store, bus, clock, random: systemRandom, config: createConfigSource(config), logger: silentLogger });
   };
   return { control: await reopen(), clock, pushed: () => last!, reopen };
 }

@@ -1,9 +1,12 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type ControlState,
   type ExperimentArm as ArmMessage,
+  type ExperimentGuards as GuardsMessage,
+  ExperimentGuardsSchema,
   type ExperimentRecord,
   ExperimentRecordSchema,
+  type PauseExperimentRequest,
   type PromoteExperimentRequest,
   type RollbackExperimentRequest,
   type SetExperimentWeightsRequest,
@@ -18,8 +21,13 @@ import {
   encodeExperiment,
   type Experiment,
   type ExperimentArm,
+  type ExperimentGuards,
   experimentsInForce,
   type ExperimentStep,
+  plannedArm,
+  type RolloutPlan,
+  STEP_MS,
+  STEP_REQUESTS,
 } from "#libs/experiments/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
 
@@ -27,6 +35,7 @@ import { extendRanges } from "#libs/statistics/index.ts";
 const EXPERIMENTS_MAX = 100;
 const ARMS_MAX = 10;
 const HISTORY_MAX = 50;
+const STEPS_MAX = 20;
 const TEXT_MAX = 200;
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -50,12 +59,15 @@ export function startExperiment(state: ControlState, scene: ExperimentScene, req
   if (!NAME.test(request.name)) throw refusal("name", "name: letters, digits, dot, dash and underscore, at most 63");
   const inForce = experimentsInForce(config, state.experiments);
   const before = inForce.get(request.name);
-  if (before?.state === "running") throw refusal("name", `experiment ${request.name} runs already: ramp it, or roll it back first`);
+  if (before?.state === "running" || before?.state === "paused")
+    throw refusal("name", `experiment ${request.name} runs already: ramp it, or roll it back first`);
   if (before === undefined && inForce.size >= EXPERIMENTS_MAX) throw refusal("name", `at most ${EXPERIMENTS_MAX} experiments`);
   const model = modelOf(config, request.model);
   const unit = request.unit === "" ? "user" : request.unit;
   if (!isUnit(unit)) throw refusal("unit", "unit: user, tenant, conversation or request");
-  const arms = withControl(request.arms, config);
+  const plan = planOf(request);
+  const arms = withControl(plan === undefined ? request.arms : request.arms.map((arm) => ({ ...arm, weight: plan.steps[0]! })), config);
+  if (plan !== undefined && arms.length !== 2) throw refusal("steps", "steps: for one arm beside the control");
   const block = config.experiments.get(request.name);
   const next: Experiment = {
     name: request.name,
@@ -66,7 +78,9 @@ export function startExperiment(state: ControlState, scene: ExperimentScene, req
     layer: request.layer === "" ? model : request.layer.slice(0, TEXT_MAX),
     control: controlOf(arms),
     arms: before?.arms ?? [],
-    guards: block?.guards ?? before?.guards ?? DEFAULT_GUARDS,
+    guards: request.guards === undefined ? (block?.guards ?? before?.guards ?? DEFAULT_GUARDS) : guardsOf(request.guards),
+    ...(plan === undefined ? {} : { plan }),
+    startedRevision: (before?.revision ?? 0) + 1,
     basis: blockDigest(block),
     history: before?.history ?? [],
   };
@@ -87,7 +101,28 @@ export function setExperimentWeights(state: ControlState, scene: ExperimentScene
   if (given !== undefined && Math.abs(given - left) > WEIGHT_SLACK) throw refusal("weights", "the shares of all arms must sum to 100%");
   const arms = before.arms.map((arm) => others.find(({ name }) => name === arm.name) ?? { ...arm, weight: clean(left) });
   checkWeights(arms);
-  return store(state, scene, { ...before, state: "running" }, arms, { action: "ramp", by: request.by, reason: "" });
+  const next = { ...before, state: "running" as const, ...planAt(before, arms) };
+  return store(state, scene, next, arms, { action: "ramp", by: request.by, reason: "" });
+}
+
+/** The plan's next share for its arm; 1 gives it everything and ends the experiment. Undefined when another revision is in force. */
+export function advanceExperiment(state: ControlState, scene: ExperimentScene, before: Experiment, share: number): Experiment | undefined {
+  const now = find(state, scene, before.name);
+  const arm = plannedArm(now);
+  if (now.revision !== before.revision || now.state !== "running" || now.plan === undefined || arm === undefined) return undefined;
+  const step = now.plan.step + 1;
+  const arms = now.arms.map((each) => ({ ...each, weight: each.name === arm ? share : clean(1 - share) }));
+  const next = { ...now, state: share >= 1 ? ("promoted" as const) : ("running" as const), plan: { ...now.plan, step } };
+  const reason = `step ${step} passed`;
+  return store(state, scene, next, arms, { action: share >= 1 ? "promote" : "advance", by: "plan", reason });
+}
+
+/** Shares stay as they are. Undefined when there is nothing to change. */
+export function pauseExperiment(state: ControlState, scene: ExperimentScene, request: PauseExperimentRequest): Experiment | undefined {
+  const before = find(state, scene, request.name);
+  if (before.state !== "running") return undefined;
+  if (request.ifRevision > 0n && request.ifRevision !== BigInt(before.revision)) return undefined;
+  return store(state, scene, { ...before, state: "paused" }, before.arms, { action: "pause", by: request.by, reason: request.reason });
 }
 
 /** Every unit to the control arm. Undefined when there is nothing to change. */
@@ -120,11 +155,11 @@ export function find(state: ControlState, { config }: ExperimentScene, name: str
 
 /** All in force, as they are listed. */
 export function listExperiments(state: ControlState, { config }: ExperimentScene): ExperimentRecord[] {
-  return Array.from(experimentsInForce(config, state.experiments).values(), recordOf);
+  return Array.from(experimentsInForce(config, state.experiments).values(), (experiment) => recordOf(experiment, state.revision));
 }
 
 /** An experiment as it is shown. */
-export function recordOf(experiment: Experiment): ExperimentRecord {
+export function recordOf(experiment: Experiment, controlRevision: bigint): ExperimentRecord {
   return create(ExperimentRecordSchema, {
     name: experiment.name,
     revision: BigInt(experiment.revision),
@@ -133,6 +168,12 @@ export function recordOf(experiment: Experiment): ExperimentRecord {
     unit: experiment.unit,
     layer: experiment.layer,
     control: experiment.control,
+    guards: guardsMessage(experiment.guards),
+    steps: [...(experiment.plan?.steps ?? [])],
+    step: experiment.plan?.step ?? 0,
+    stepMs: experiment.plan?.stepMs ?? 0,
+    stepRequests: experiment.plan?.stepRequests ?? 0,
+    controlRevision,
     arms: experiment.arms.map(({ name, weight, backends }) => ({ name, weight, backends: [...(backends ?? [])] })),
     history: experiment.history.map((step) => ({
       revision: BigInt(step.revision),
@@ -212,6 +253,44 @@ function modelOf(config: Config, asked: string): string {
   if (config.models.has(asked)) return asked;
   for (const model of config.models.values()) if (model.aliases.includes(asked)) return model.name;
   throw refusal("model", `no model "${asked.slice(0, TEXT_MAX)}"; known: ${[...config.models.keys()].join(", ")}`);
+}
+
+/** The plan asked for: shares that rise to at most 1. */
+function planOf({ steps, stepMs, stepRequests }: StartExperimentRequest): RolloutPlan | undefined {
+  if (steps.length === 0) return undefined;
+  const rising = steps.every((share, at) => share > (steps[at - 1] ?? 0) && share <= 1);
+  if (!rising || steps.length > STEPS_MAX)
+    throw refusal("steps", `steps: up to ${STEPS_MAX} rising shares, such as 1%, 5%, 20%, 50%, 100%`);
+  return { steps, step: 0, stepMs: stepMs > 0 ? stepMs : STEP_MS, stepRequests: stepRequests > 0 ? stepRequests : STEP_REQUESTS };
+}
+
+/** After shares were set by hand, the plan goes on from the step that the arm's share has reached. */
+function planAt({ plan, control }: Experiment, arms: readonly NewArm[]): { readonly plan?: RolloutPlan } {
+  if (plan === undefined) return {};
+  const share = arms.find(({ name }) => name !== control)?.weight ?? 0;
+  const step = plan.steps.findLastIndex((each) => each <= share + WEIGHT_SLACK);
+  return { plan: { ...plan, step: Math.max(0, step) } };
+}
+
+function guardsOf({ errorRate, ttft, cost, quality, action }: GuardsMessage): ExperimentGuards {
+  if (!isAction(action)) throw refusal("guards", "guards: action is rollback, pause or alert");
+  for (const margin of [errorRate, ttft, cost, quality])
+    if (margin !== undefined && !Number.isFinite(margin)) throw refusal("guards", "guards: margins are numbers");
+  return { errorRate, ttft, cost, quality, action: action === "" ? "rollback" : action };
+}
+
+function isAction(word: string): word is ExperimentGuards["action"] | "" {
+  return word === "" || word === "rollback" || word === "pause" || word === "alert";
+}
+
+function guardsMessage({ errorRate, ttft, cost, quality, action }: ExperimentGuards): MessageInitShape<typeof ExperimentGuardsSchema> {
+  return {
+    action,
+    ...(errorRate === undefined ? {} : { errorRate }),
+    ...(ttft === undefined ? {} : { ttft }),
+    ...(cost === undefined ? {} : { cost }),
+    ...(quality === undefined ? {} : { quality }),
+  };
 }
 
 function isUnit(unit: string): unit is Experiment["unit"] {

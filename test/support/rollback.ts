@@ -1,0 +1,119 @@
+import { Pool } from "undici";
+import { type CliActions, type CliIo, runCli } from "#cli/index.ts";
+import { systemClock } from "#libs/clock/index.ts";
+import type { Gateway } from "./gateway.ts";
+
+/** What a rollback under load looked like from outside. Times are ms after the command was given. */
+export interface RollbackFigures {
+  readonly requests: number;
+  readonly failed: number;
+  /** Share of the requests before the command that went to the arm. */
+  readonly shareBefore: number;
+  /** When the last request was sent that still went to the arm; 0 = none after the command. */
+  readonly lastToArmMs: number;
+  /** Requests sent after `afterMs` counted from there: they show that it holds. */
+  readonly requestsAfter: number;
+  /** Exit code and output of the command. */
+  readonly exitCode: number;
+  readonly printed: string;
+  /** Slowest confirmation that the command printed. */
+  readonly confirmedMs: number;
+  readonly replicas: number;
+}
+
+interface Sent {
+  readonly atMs: number;
+  readonly ok: boolean;
+  readonly arm: boolean;
+}
+
+/** How to load it. */
+export interface RollbackLoad {
+  readonly rps: number;
+  readonly beforeMs: number;
+  readonly afterMs: number;
+  /** Runs when half of the time before the command is over. */
+  readonly onHalf?: () => Promise<void>;
+}
+
+/** Runs a verb of the command line against a gateway. */
+export async function runVerb(gateway: Gateway, ...argv: string[]): Promise<{ readonly code: number; readonly out: string }> {
+  let out = "";
+  const io: CliIo = {
+    env: {},
+    outIsTty: false,
+    errIsTty: false,
+    fetch,
+    out: (text) => {
+      out += text;
+      return Promise.resolve();
+    },
+    err: (text) => {
+      out += text;
+    },
+  };
+  const dataDir = gateway.mesh?.dataDir("console") ?? gateway.dir;
+  const code = await runCli(["--admin", gateway.admin, "--data-dir", dataDir, ...argv], {} as CliActions, io);
+  return { code, out };
+}
+
+/** Puts half of the users of `chat` on backend `b`, loads every API evenly (open loop, ever new users), and rolls back in the middle. */
+export async function measureRollback(
+  gateway: Gateway,
+  apis: readonly string[],
+  name: string,
+  load: RollbackLoad,
+): Promise<RollbackFigures> {
+  await runVerb(gateway, "experiments", "start", name, "--model", "chat", "--arm", "b=50%");
+  const pools = apis.map((api) => new Pool(api, { connections: 256, headersTimeout: 30_000, bodyTimeout: 30_000 }));
+  const sent: Promise<Sent>[] = [];
+  const startMs = systemClock.monotonicMs();
+  let stopMs = Number.POSITIVE_INFINITY;
+  const sending = (async (): Promise<void> => {
+    while (systemClock.monotonicMs() < stopMs) {
+      const due = Math.floor(((systemClock.monotonicMs() - startMs) * load.rps) / 1_000);
+      while (sent.length < due) sent.push(ask(pools[sent.length % pools.length]!, `${name}-${sent.length}`));
+      await systemClock.sleep(2);
+    }
+  })();
+  await systemClock.sleep(load.beforeMs / 2);
+  await load.onHalf?.();
+  await systemClock.sleep(load.beforeMs / 2);
+  const calledMs = systemClock.monotonicMs();
+  const { code, out } = await runVerb(gateway, "experiments", "rollback", name, "--reason", "measured", "-o", "json");
+  stopMs = Math.max(systemClock.monotonicMs(), calledMs + load.afterMs);
+  await sending;
+  const answers = await Promise.all(sent);
+  for (const pool of pools) await pool.close();
+  const before = answers.filter(({ atMs }) => atMs < calledMs);
+  const late = answers.filter(({ atMs, arm }) => arm && atMs >= calledMs);
+  const lastToArmMs = Math.max(0, ...late.map(({ atMs }) => atMs - calledMs));
+  const answer = JSON.parse(out) as { replicas: { replica: string; after_ms: number | null }[] };
+  return {
+    requests: answers.length,
+    failed: answers.filter(({ ok }) => !ok).length,
+    shareBefore: before.filter(({ arm }) => arm).length / Math.max(1, before.length),
+    lastToArmMs,
+    requestsAfter: answers.filter(({ atMs }) => atMs > calledMs + lastToArmMs).length,
+    exitCode: code,
+    printed: out,
+    confirmedMs: Math.max(0, ...answer.replicas.map(({ after_ms: afterMs }) => afterMs ?? Number.POSITIVE_INFINITY)),
+    replicas: answer.replicas.length,
+  };
+}
+
+async function ask(pool: Pool, user: string): Promise<Sent> {
+  const atMs = systemClock.monotonicMs();
+  try {
+    const { statusCode, headers, body } = await pool.request({
+      path: "/v1/chat/completions",
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "chat", user, max_tokens: 8, messages: [{ role: "user", content: `[sim tokens=8] hello ${user}` }] }),
+    });
+    await body.dump();
+    return { atMs, ok: statusCode === 200, arm: headers["x-signalbox-backend"] === "b" };
+  } catch {
+    return { atMs, ok: false, arm: false };
+  }
+}

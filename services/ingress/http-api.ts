@@ -7,6 +7,7 @@ import type { Logger } from "#libs/telemetry/index.ts";
 import type { Caller } from "./auth.ts";
 import { type Admission, refusedFacts } from "./budgets/admission.ts";
 import { type BodyMemory, readBody, refusedBySize } from "./body.ts";
+import { FEEDBACK_MAX_BYTES, type FeedbackDesk } from "./experiments/feedback.ts";
 import type { Exchange } from "./dispatch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { internalError } from "./failures.ts";
@@ -29,6 +30,7 @@ export interface HttpApiDeps {
   readonly logger: Logger;
   readonly pipeline: Pipeline;
   readonly dispatcher: Dispatcher;
+  readonly feedback: FeedbackDesk;
   readonly admission: Admission;
   readonly idempotency: IdempotencyStore;
   readonly singleFlight: SingleFlight;
@@ -43,6 +45,7 @@ export interface HttpApiDeps {
 const CHAT_PATH = "/v1/chat/completions";
 const EMBEDDINGS_PATH = "/v1/embeddings";
 const MODELS_PATH = "/v1/models";
+const FEEDBACK_PATH = "/v1/feedback";
 
 /** One request on its way through the routes. */
 interface Visit {
@@ -95,6 +98,10 @@ export class HttpApi {
       if (request.method !== "POST") return this.#methodNotAllowed(visit, "POST");
       return this.#infer(visit, continues);
     }
+    if (path === FEEDBACK_PATH) {
+      if (request.method !== "POST") return this.#methodNotAllowed(visit, "POST");
+      return this.#feedback(visit, continues);
+    }
     if (path === MODELS_PATH || path.startsWith(`${MODELS_PATH}/`)) {
       if (request.method !== "GET" && request.method !== "HEAD") return this.#methodNotAllowed(visit, "GET, HEAD");
       return this.#models(visit);
@@ -134,24 +141,29 @@ export class HttpApi {
     visit.response.end(body);
   }
 
-  // ---- inference
+  // ---- feedback
 
-  #infer(visit: Visit, continues: boolean): void {
+  #feedback(visit: Visit, continues: boolean): void {
+    const { request } = visit;
+    const { config, pipeline, feedback } = this.#deps;
+    refuseForeignOrigin(request.headers.origin, config.current.auth.mode);
+    const caller = pipeline.authenticate(request.headers);
+    this.#receive(visit, continues, FEEDBACK_MAX_BYTES, (body) => {
+      feedback.accept(caller, body).then(
+        (text) => this.#json(visit, text),
+        (error: unknown) => this.#refuse(visit, error, []),
+      );
+    });
+  }
+
+  /** Reads a body of at most `maxBytes`; what it takes of the memory for bodies is given back when the response is over. */
+  #receive(visit: Visit, continues: boolean, maxBytes: number, take: (body: Uint8Array) => void): void {
     const { request, response } = visit;
-    const { headers } = request;
-    const { config, pipeline, memory } = this.#deps;
-    if (headers["x-signalbox-hop"] !== undefined) {
-      throw new SignalboxError("LOOP", "This request already came from a signalbox: a backend's address leads back to the gateway.");
-    }
-    refuseForeignOrigin(headers.origin, config.current.auth.mode);
-    const caller = pipeline.authenticate(headers);
-    const options = readOptions(headers);
-    if (this.#deps.dispatcher.inFlight >= LAG_SHED_MIN_REQUESTS) refuseWhenLate(this.#deps.loopLag.lagMs, options);
-    const encoding = headers["content-encoding"];
+    const { memory } = this.#deps;
+    const encoding = request.headers["content-encoding"];
     if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
       throw new SignalboxError("ENCODING_UNSUPPORTED", "Request bodies must not be compressed.", { param: "content-encoding" });
     }
-    const maxBytes = config.current.server.api.bodyMaxBytes;
     const refused = refusedBySize(request, maxBytes);
     if (refused !== undefined) throw refused;
     if (continues) response.writeContinue();
@@ -160,11 +172,27 @@ export class HttpApi {
       // What a request holds is given back when its response is over, whatever happened to it.
       response.once("close", () => memory.give(body.length));
       try {
-        this.#accept(visit, caller, options, body);
+        take(body);
       } catch (cause) {
         this.#refuse(visit, cause, []);
       }
     });
+  }
+
+  // ---- inference
+
+  #infer(visit: Visit, continues: boolean): void {
+    const { headers } = visit.request;
+    const { config, pipeline } = this.#deps;
+    if (headers["x-signalbox-hop"] !== undefined) {
+      throw new SignalboxError("LOOP", "This request already came from a signalbox: a backend's address leads back to the gateway.");
+    }
+    refuseForeignOrigin(headers.origin, config.current.auth.mode);
+    const caller = pipeline.authenticate(headers);
+    const options = readOptions(headers);
+    if (this.#deps.dispatcher.inFlight >= LAG_SHED_MIN_REQUESTS) refuseWhenLate(this.#deps.loopLag.lagMs, options);
+    const maxBytes = config.current.server.api.bodyMaxBytes;
+    this.#receive(visit, continues, maxBytes, (body) => this.#accept(visit, caller, options, body));
   }
 
   #accept(visit: Visit, caller: Caller, options: RequestOptions, body: Uint8Array): void {

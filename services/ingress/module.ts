@@ -12,6 +12,7 @@ import { BudgetHolder } from "./budgets/holder.ts";
 import { MeteredOutbox } from "./budgets/metered-outbox.ts";
 import { RetryBudgets } from "./dispatch-deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { FeedbackDesk } from "./experiments/feedback.ts";
 import { ExperimentSide } from "./experiments/side.ts";
 import { GpuShare } from "./gpu-share.ts";
 import { HttpApi } from "./http-api.ts";
@@ -132,7 +133,9 @@ export function createIngress(deps: IngressDeps): IngressHost {
   const isClosing = (): boolean => life.closing;
   const answers = deps.hasPeers === true ? new SharedAnswers({ bus, clock, logger, ingressId: deps.ingressId }) : undefined;
   const idempotency = new IdempotencyStore(clock, answers);
+  const feedback = new FeedbackDesk({ config, clock, metrics: deps.metrics, ledger: deps.ledger, recent: side.recent });
   const api = new HttpApi({
+    feedback,
     config,
     clock,
     logger,

@@ -1,4 +1,4 @@
-import type { AttemptEnd, AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { type AttemptEnd, type AttemptOpen, Dialect } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason } from "#libs/peers/index.ts";
@@ -317,6 +317,9 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
       warnings: joined(this.#request?.warnings ?? [], facts.warnings ?? []),
       rateLimit: this.#rateLimit,
     });
+    // The id that the decoders give an answer whose provider gave none: it is what the client sees.
+    if (end.responseId === "" && ending.outcome === Outcome.OK && this.open.dialect !== Dialect.OPENAI_EMBEDDINGS)
+      end.responseId = `chatcmpl-${this.open.attemptId}`;
     if (this.#call?.open === true) this.#lingerUntilMs = this.#deps.clock.monotonicMs() + LINGER_MS;
     else this.#deps.sweeper.remove(this);
     if (this.#entered) queueMicrotask(() => this.#tell(end));

@@ -10,6 +10,7 @@ import { InternalTraffic } from "../internal.ts";
 import type { Pipeline } from "../pipeline.ts";
 import type { RequestSummary } from "../summary.ts";
 import { Judges } from "./judges.ts";
+import { RecentAnswers } from "./recent-answers.ts";
 import { Shadows } from "./shadows.ts";
 
 /** What {@link ExperimentSide} needs. */
@@ -31,6 +32,8 @@ export interface SideDeps {
 /** Everything that is done about experiments beside the clients' requests: copies, judges. */
 export class ExperimentSide implements Witness {
   readonly #traffic: InternalTraffic;
+  /** Answers that can be scored before they are booked. */
+  readonly recent = new RecentAnswers();
   readonly #shadows: Shadows;
   readonly #judges: Judges;
 
@@ -44,7 +47,8 @@ export class ExperimentSide implements Witness {
 
   attend(intake: Intake, decision: Parameters<Witness["attend"]>[1]): Attendance | undefined {
     if (decision.experiment === "") return undefined;
-    return together(this.#shadows.attend(intake, decision), this.#judges.attend(intake, decision));
+    const beside = together(this.#shadows.attend(intake, decision), this.#judges.attend(intake, decision));
+    return together(this.recent.attend(intake, decision), beside);
   }
 
   start(): void {

@@ -17,6 +17,7 @@ import {
   rollUpDays,
   rollupAdd,
 } from "./rollups.ts";
+import { ROLLUP_CHECK, rollupSumsOf, type RollupSums } from "./rollup-check.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import { answersOf, type AnswerRow, type Replaced, type ScoreRow, type ScoreSums } from "./scores/answers.ts";
@@ -30,7 +31,6 @@ import {
   type ChainRow,
   type HourSum,
   type LedgerStore,
-  type RollupSums,
   type StoredControl,
   type StoreTotals,
 } from "./store.ts";
@@ -198,19 +198,9 @@ export class SqliteDatabase implements LedgerStore {
   }
 
   async rollupSums(): Promise<RollupSums> {
-    const database = this.#open();
-    const rows = database
-      .prepare("SELECT tenant, team, backend, SUM(cost_nano_usd) AS cost FROM rollups GROUP BY tenant, team, backend")
-      .all();
-    return {
-      sequence: chainEnd(database).sequence,
-      groups: rows.map((row) => ({
-        tenant: row["tenant"] as string,
-        team: row["team"] as string,
-        backend: row["backend"] as string,
-        costNanoUsd: row["cost"] as bigint,
-      })),
-    };
+    const check = this.#open().prepare(ROLLUP_CHECK);
+    check.setReturnArrays(true);
+    return rollupSumsOf(check.all() as unknown as unknown[][]);
   }
 
   async hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {

@@ -6,6 +6,7 @@ import { silentLogger } from "#libs/telemetry/index.ts";
 import { postgresMissing, startPostgres, type Postgres } from "#test/support/postgres.ts";
 import { createPostgresStore } from "./store-postgres.ts";
 import { posted, storeContract } from "./store.contract.ts";
+import { sumsContract } from "./sums.contract.ts";
 import type { LedgerStore } from "./store.ts";
 
 const skip = postgresMissing() ?? false;
@@ -41,6 +42,22 @@ function becomes(store: LedgerStore, up: boolean): Promise<void> {
 }
 
 storeContract("postgres", async () => open(await freshUrl()), skip);
+
+sumsContract(
+  "postgres",
+  async (t) => {
+    const url = await freshUrl();
+    const store = await open(url);
+    t.after(() => store.stop());
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    t.after(() => client.end());
+    await client.query("DROP TRIGGER entries_append_only ON entries; SET synchronous_commit = off");
+    return { store, tamper: async (sql) => void (await client.query(sql)) };
+  },
+  skip,
+  2,
+);
 
 test("postgres: entries refuse to be changed", { skip }, async (t) => {
   const url = await freshUrl();

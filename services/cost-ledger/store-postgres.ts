@@ -6,6 +6,7 @@ import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
 import { entryOf, type PricedRecord } from "./entries/index.ts";
+import { ROLLUP_CHECK, rollupSumsOf, type RollupSums } from "./rollup-check.ts";
 import { bookBatch, EntryRows, saveBudgetRows } from "./postgres-booking.ts";
 import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
 import { ALL_OBSERVATIONS, observationColumns, observationRow, SAVE_OBSERVATIONS } from "./experiments/postgres-rows.ts";
@@ -21,7 +22,6 @@ import {
   type ChainRow,
   type HourSum,
   type LedgerStore,
-  type RollupSums,
   type StoredControl,
   type StoreTotals,
 } from "./store.ts";
@@ -178,21 +178,7 @@ class PostgresStore implements LedgerStore {
   }
 
   async rollupSums(): Promise<RollupSums> {
-    // One statement is one snapshot.
-    const rows = await this.#query(
-      `SELECT COALESCE((SELECT MAX(sequence) FROM entries), 0)::text AS sequence, tenant, team, backend, SUM(cost_nano_usd)::text AS cost
-       FROM rollups GROUP BY tenant, team, backend`,
-      [],
-    );
-    return {
-      sequence: BigInt((rows[0]?.["sequence"] as string | undefined) ?? "0"),
-      groups: rows.map((row) => ({
-        tenant: row["tenant"] as string,
-        team: row["team"] as string,
-        backend: row["backend"] as string,
-        costNanoUsd: BigInt(row["cost"] as string),
-      })),
-    };
+    return rollupSumsOf(await this.#rows(ROLLUP_CHECK));
   }
 
   async hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {
@@ -349,6 +335,16 @@ class PostgresStore implements LedgerStore {
     if (up === this.#up) return;
     this.#up = up;
     for (const listener of this.#listeners) listener(up);
+  }
+
+  /** Rows as lists of cells: columns without a name of their own have none to be found by. */
+  async #rows(text: string): Promise<unknown[][]> {
+    if (!this.#up) throw storeUnavailable(new Error("not connected"));
+    try {
+      return (await this.#pool.query<unknown[]>({ text, rowMode: "array" })).rows;
+    } catch (error) {
+      throw this.#classified(error);
+    }
   }
 
   async #query(text: string, values: readonly unknown[]): Promise<Record<string, unknown>[]> {

@@ -9,6 +9,7 @@ import { systemClock } from "#libs/clock/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import { createSqliteStore } from "./store-sqlite.ts";
 import { posted, storeContract } from "./store.contract.ts";
+import { sumsContract } from "./sums.contract.ts";
 
 function temporaryFile(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "signalbox-ledger-"));
@@ -34,6 +35,22 @@ storeContract(
     return store;
   },
   false,
+);
+
+sumsContract(
+  "sqlite",
+  async (t) => {
+    const path = temporaryFile(t);
+    const store = new SqliteDatabase(path);
+    await store.start();
+    t.after(() => store.stop());
+    const raw = new DatabaseSync(path);
+    t.after(() => raw.close());
+    raw.exec("DROP TRIGGER entries_no_update; DROP TRIGGER entries_no_delete; PRAGMA synchronous = OFF");
+    return { store, tamper: async (sql) => raw.exec(sql) };
+  },
+  false,
+  8,
 );
 
 test("sqlite: entries survive a restart and refuse to be changed", async (t) => {

@@ -7,6 +7,7 @@ import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { PricedRecord } from "./entries/index.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
+import type { RollupSums } from "./rollup-check.ts";
 import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
 import {
   storeUnavailable,
@@ -15,7 +16,6 @@ import {
   type ChainRow,
   type HourSum,
   type LedgerStore,
-  type RollupSums,
   type StoredControl,
   type StoreTotals,
 } from "./store.ts";

@@ -4,6 +4,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { ChainLink, PricedRecord } from "./entries/index.ts";
+import type { RollupSums } from "./rollup-check.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 
 /** What a batch did. */
@@ -28,13 +29,6 @@ export interface StoreTotals {
 export interface ChainRow extends ChainLink {
   readonly columns: Readonly<Record<string, unknown>>;
   readonly hash: Uint8Array;
-}
-
-/** What the roll-ups say, as of one entry. */
-export interface RollupSums {
-  /** Last entry they hold. */
-  readonly sequence: bigint;
-  readonly groups: readonly { readonly tenant: string; readonly team: string; readonly backend: string; readonly costNanoUsd: bigint }[];
 }
 
 /** What one backend's hour came to. */

@@ -1,8 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { LedgerReportSchema, type LedgerReport } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import { COLUMNS } from "./columns.ts";
-import { CHAIN_START, chainHash, RECORD, type ChainEnd } from "./entries/index.ts";
-import type { ChainRow, LedgerStore, RollupSums } from "./store.ts";
+import { CHAIN_START, chainHash, PART, RECORD, type ChainEnd, type EntryRow } from "./entries/index.ts";
+import { EntryCuts, type RollupSums } from "./rollup-check.ts";
+import { ROLLUP_SUMS } from "./rollups.ts";
+import type { ChainRow, LedgerStore } from "./store.ts";
 
 /** Rows read at a time. */
 const READ_ROWS = 2_000;
@@ -32,27 +34,27 @@ export async function verifyLedger(store: LedgerStore, progress?: (entries: bigi
   const rolled = await store.rollupSums();
   const findings = new Findings();
   const { report } = findings;
-  const cuts = new Map<string, bigint>();
+  const cuts = new EntryCuts();
+  /** Cost of what the roll-ups reach to. */
   let covered = 0n;
   let last: ChainEnd = CHAIN_START;
   for (;;) {
     const rows = await store.chain(last.sequence, READ_ROWS);
     if (rows.length === 0) break;
+    const entries: EntryRow[] = [];
     for (const row of rows) {
-      checkRow(row, last, findings);
+      const entry = checkRow(row, last, findings);
       const cost = BigInt(row.columns["cost_nano_usd"] as string | bigint);
       report.entries++;
       report.costNanoUsd += cost;
       if (row.sequence <= rolled.sequence) {
         covered += cost;
-        for (const by of CUTS) {
-          const key = JSON.stringify([by, row.columns[by]]);
-          cuts.set(key, (cuts.get(key) ?? 0n) + cost);
-        }
+        if (entry !== undefined) entries.push(entry);
       }
       // Going on from the stored hash names the changed row alone, not everything behind it.
       last = row;
     }
+    cuts.add(entries);
     progress?.(report.entries);
   }
   report.head = Buffer.from(last.hash).toString("hex");
@@ -60,57 +62,61 @@ export async function verifyLedger(store: LedgerStore, progress?: (entries: bigi
   return report;
 }
 
-function checkRow(row: ChainRow, last: ChainEnd, findings: Findings): void {
+/** Checks a row and returns its entry; undefined when its record cannot be read. */
+function checkRow(row: ChainRow, last: ChainEnd, findings: Findings): EntryRow | undefined {
   if (row.sequence !== last.sequence + 1n)
     findings.add(row.sequence, "gap", `${row.sequence - last.sequence - 1n} entries are missing before it`);
   else if (Buffer.compare(row.hash, chainHash(last.hash, row)) !== 0)
     findings.add(row.sequence, "hash", "the entry is not the one that was booked");
-  const wrong = differingColumns(row);
+  const entry = entryRowOf(row);
+  const wrong = entry === undefined ? ["record"] : differingColumns(row, entry);
   if (wrong.length > 0) findings.add(row.sequence, "columns", `differs from its record: ${wrong.join(", ")}`);
+  return entry;
 }
 
-function differingColumns(row: ChainRow): readonly string[] {
+function entryRowOf(row: ChainRow): EntryRow | undefined {
   try {
     const decoded = RECORD.decode(row.record);
-    const entry = { ...row, attemptId: decoded.attemptId, sign: row.part === 1 ? (-1 as const) : (1 as const), decoded };
-    return COLUMNS.filter(({ name, value }) => normal(name, row.columns[name]) !== normal(name, value(entry))).map(({ name }) => name);
+    return { ...row, attemptId: decoded.attemptId, sign: row.part === PART.reversal ? -1 : 1, decoded };
   } catch {
-    return ["record"];
+    return undefined;
   }
+}
+
+function differingColumns(row: ChainRow, entry: EntryRow): readonly string[] {
+  return COLUMNS.filter(({ name, value }) => normal(name, row.columns[name]) !== normal(name, value(entry))).map(({ name }) => name);
 }
 
 /** One spelling for what the databases give back in theirs. */
 function normal(name: string, value: unknown): string {
   if (value instanceof Uint8Array) return Buffer.from(value).toString("base64");
   if (name !== "tags") return `${value as string | number | bigint}`;
-  const tags = (typeof value === "string" ? JSON.parse(value) : value) as Record<string, string>;
+  const tags = (typeof value === "string" ? parsed(value) : value) as Record<string, string>;
   return JSON.stringify(Object.entries(tags).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function checkSums(rolled: RollupSums, cuts: ReadonlyMap<string, bigint>, total: bigint, findings: Findings): void {
-  const fromRollups = new Map<string, bigint>();
-  for (const group of rolled.groups) {
-    for (const by of CUTS) {
-      const key = JSON.stringify([by, group[by]]);
-      fromRollups.set(key, (fromRollups.get(key) ?? 0n) + group.costNanoUsd);
-    }
+/** Text that is no JSON is no tags. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { [text]: "" };
   }
-  for (const key of new Set([...cuts.keys(), ...fromRollups.keys()])) {
-    const [own, theirs] = [cuts.get(key) ?? 0n, fromRollups.get(key) ?? 0n];
-    if (own === theirs) continue;
-    const [by, name] = JSON.parse(key) as [string, string];
-    findings.add(0n, "rollup", `${by} ${JSON.stringify(name)}: the entries come to ${own} nano-USD, the roll-ups to ${theirs}`);
-  }
-  const sum = (groups: Iterable<readonly [string, bigint]>, by: string): bigint => {
-    let amount = 0n;
-    for (const [key, cost] of groups) if (key.startsWith(`["${by}"`)) amount += cost;
-    return amount;
-  };
+}
+
+function checkSums(rolled: RollupSums, cuts: EntryCuts, total: bigint, findings: Findings): void {
+  for (const difference of cuts.differences(rolled)) findings.add(0n, "rollup", difference);
   const { report } = findings;
   const add = (by: string, costNanoUsd: bigint): void => {
     report.sums.push({ $typeName: "signalbox.ledger.v1.LedgerSum", by, costNanoUsd: costNanoUsd + report.costNanoUsd - total });
     if (costNanoUsd !== total) findings.add(0n, "sum", `by ${by} ${costNanoUsd} nano-USD, in all ${total}`);
   };
-  for (const by of CUTS) add(by, sum(cuts, by));
-  add("rollups", sum(fromRollups, "tenant"));
+  for (const by of CUTS) add(by, cuts.total(by, "cost_nano_usd"));
+  add("rollups", rollupTotal(rolled));
+}
+
+/** Cost of all roll-ups: each is in one tenant's cut. */
+function rollupTotal(rolled: RollupSums): bigint {
+  const index = ROLLUP_SUMS.findIndex(({ name }) => name === "cost_nano_usd");
+  return rolled.cuts.reduce((sum, { by, sums }) => (by === "tenant" ? sum + sums[index]! : sum), 0n);
 }

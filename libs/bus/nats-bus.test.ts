@@ -8,7 +8,9 @@ import { natsMissing, type NatsServer, startNats } from "#test/support/nats.ts";
 import { busContract, collector } from "./bus.contract.ts";
 import type { EventBus } from "./bus.ts";
 import { createNatsBus } from "./nats-bus.ts";
+import { BATCH_MAX } from "./limits.ts";
 import { decodeKey, encodeKey } from "./nats-key-value.ts";
+import { ACK_WAIT_MS } from "./nats-stream.ts";
 import { SUBJECTS } from "./subjects.ts";
 import { BUS_UNAVAILABLE } from "./unavailable.ts";
 
@@ -116,6 +118,25 @@ test("nats bus: a server that crashes and loses its store gets stream, consumer 
   assert.deepEqual(await watched.reach(2), ["old=1", "old=gone"]);
   await bucket.put("new", Buffer.from("2"));
   assert.deepEqual((await watched.reach(3))[2], "new=2");
+  await bus.close();
+  await own.stop();
+});
+
+test("nats bus: fault: what waited behind a batch in hand was delivered again and again", skipped, async () => {
+  const own = await startNats();
+  const bus = busAt(own.url);
+  await reaches(bus, true);
+  const count = 4 * BATCH_MAX;
+  for (let index = 0; index < count; index++) await bus.publishDurable(SUBJECTS.entryRecorded, Buffer.from(`${index}`), `${index}`);
+  const got = collector<string>();
+  let first = true;
+  bus.consume(SUBJECTS.entryRecorded, "patient", async (batch) => {
+    if (first) await sleep(1.5 * ACK_WAIT_MS);
+    first = false;
+    for (const message of batch) got.push(`${Buffer.from(message.payload).toString()}#${message.deliveries}`);
+  });
+  const delivered = await got.reach(count);
+  assert.deepEqual(new Set(delivered), new Set(Array.from({ length: count }, (_, index) => `${index}#1`)));
   await bus.close();
   await own.stop();
 });

@@ -118,8 +118,9 @@ export class NatsConsumer implements Subscription {
   }
 
   async #handle(batch: readonly JsMsg[]): Promise<void> {
+    // What waits behind the batch is renewed too: delivered again, it would pile up here for as long as the handler takes.
     const renewal = this.#deps.clock.every(ACK_WAIT_MS / 3, () => {
-      if (this.#deps.link.live) for (const message of batch) message.working();
+      if (this.#deps.link.live) for (const message of [...batch, ...this.#buffer]) message.working();
     });
     const deliveries = batch.reduce((most, message) => Math.max(most, message.info.deliveryCount), 1);
     try {

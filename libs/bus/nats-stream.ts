@@ -13,8 +13,11 @@ const DURABLE_SUBJECTS: readonly string[] = [SUBJECTS.entryRecorded];
 /** Age at which a message leaves the stream whatever happened, ms: three days cover a weekend without a ledger. */
 const MAX_AGE_MS = 3 * 24 * 3_600_000;
 
-/** Time the server waits for an acknowledgement before it delivers again, ms. Renewed while the handler works. */
-export const ACK_WAIT_MS = 30_000;
+/**
+ * Time the server waits for an acknowledgement before it delivers again, ms: about how long a killed consumer's successor waits
+ * for what that one had in hand. Renewed three times as often while the handler works.
+ */
+export const ACK_WAIT_MS = 6_000;
 
 /** Creates the stream unless it is there. Rejects when JetStream is off or refuses. */
 export async function ensureStream(connection: NatsConnection): Promise<JetStreamManager> {
@@ -40,7 +43,8 @@ export async function ensureStream(connection: NatsConnection): Promise<JetStrea
 export async function ensureConsumer(connection: NatsConnection, subject: string, durable: string): Promise<Consumer> {
   const manager = await ensureStream(connection);
   try {
-    await manager.consumers.info(STREAM, durable);
+    const { config } = await manager.consumers.info(STREAM, durable);
+    if (config.ack_wait !== nanos(ACK_WAIT_MS)) await manager.consumers.update(STREAM, durable, { ack_wait: nanos(ACK_WAIT_MS) });
   } catch {
     await manager.consumers.add(STREAM, {
       durable_name: durable,

@@ -9,6 +9,7 @@ import {
   IDEMPOTENCY_TOTAL_MAX_BYTES,
   IDEMPOTENCY_TTL_MS,
 } from "./limits.ts";
+import { NO_FACTS } from "./reply-facts.ts";
 import type { Reply, ReplyFacts } from "./reply.ts";
 import { mismatchError, type Recording, type SharedAnswers } from "./shared-answers.ts";
 
@@ -156,21 +157,6 @@ export class IdempotencyStore {
     entry.bytes = 0;
   }
 }
-
-/** Facts of a refusal before anything was decided. */
-const NO_FACTS: ReplyFacts = {
-  requestId: "",
-  decisionId: "",
-  backend: "",
-  model: "",
-  attempts: 0,
-  experiment: "",
-  queueMs: 0,
-  routeMs: 0,
-  upstreamMs: 0,
-  warnings: [],
-  costNanoUsd: undefined,
-};
 
 function replay(recording: Recording, follower: Follower): void {
   const facts = { ...recording.facts, requestId: follower.requestId };

@@ -4,6 +4,21 @@ import type { Attempts } from "./attempts.ts";
 import type { Intake } from "./intake.ts";
 import type { ReplyFacts } from "./reply.ts";
 
+/** Facts of a refusal before anything was decided, but for the request id. */
+export const NO_FACTS: ReplyFacts = {
+  requestId: "",
+  decisionId: "",
+  backend: "",
+  model: "",
+  attempts: 0,
+  experiment: "",
+  queueMs: 0,
+  routeMs: 0,
+  upstreamMs: 0,
+  warnings: [],
+  costNanoUsd: undefined,
+};
+
 /** What the caller may learn now. `attempt` is the one that answers or was made last; `routedMs` when the first one left. */
 export function factsOf(
   intake: Intake,

@@ -38,7 +38,17 @@ export function budgetsSuite(rounds: number): void {
     return { status: statusCode, code: error?.code ?? "", message: error?.message ?? "", headers };
   };
 
-  const keyOf = async (tenant: string): Promise<string> => (await gateway.adminCall("POST", "/api/keys", { tenant })).json["key"] as string;
+  const ingresses = (): readonly string[] =>
+    gateway.mesh!.processes.filter(({ role }) => role === "ingress").map(({ name }) => gateway.mesh!.url(name, "api"));
+
+  /** A key of the tenant that every ingress knows: one that does not would refuse it. */
+  const keyOf = async (tenant: string): Promise<string> => {
+    const key = (await gateway.adminCall("POST", "/api/keys", { tenant })).json["key"] as string;
+    const isKnown = async (api: string): Promise<boolean> =>
+      (await fetch(`${api}/v1/models`, { headers: { authorization: `Bearer ${key}` } })).status === 200;
+    for (const api of ingresses()) while (!(await isKnown(api))) await new Promise((resolve) => setTimeout(resolve, 20));
+    return key;
+  };
 
   /** What one of these requests costs, by the ledger of a gateway of its own. */
   const measured = async (): Promise<bigint> => {
@@ -70,6 +80,7 @@ export function budgetsSuite(rounds: number): void {
       topology: "mesh",
       scale: { ingress: INGRESSES, adapterAnthropic: 0 },
       config: {
+        auth: { mode: "keys" },
         backends: simulation.backends,
         models: { chat: { candidates: ["only"] } },
         tenants: {
@@ -86,7 +97,7 @@ export function budgetsSuite(rounds: number): void {
   });
 
   test(`${REQUESTS} requests at once over ${INGRESSES} ingresses on a hard budget worth ${WORTH}: never overspent, used up`, async (t) => {
-    const apis = gateway.mesh!.processes.filter(({ role }) => role === "ingress").map(({ name }) => gateway.mesh!.url(name, "api"));
+    const apis = ingresses();
     assert.equal(apis.length, INGRESSES);
     for (const { name, role } of gateway.mesh!.processes) if (role === "ingress") await priced(gateway.mesh!.url(name, "admin"));
     const pools = apis.map((api) => new Pool(api, { connections: Math.ceil(REQUESTS / INGRESSES) }));
@@ -129,14 +140,13 @@ export function budgetsSuite(rounds: number): void {
   });
 
   test("an idempotency key is one call upstream over all ingresses, and each ingress's own while NATS is down", async () => {
-    const pools = gateway
-      .mesh!.processes.filter(({ role }) => role === "ingress")
-      .map(({ name }) => new Pool(gateway.mesh!.url(name, "api"), { connections: 4 }));
+    const bearer = await keyOf("other");
+    const pools = ingresses().map((api) => new Pool(api, { connections: 4 }));
     const post = async (index: number, key: string, question: string): Promise<{ status: number; text: string }> => {
       const { statusCode, body } = await pools[index % INGRESSES]!.request({
         path: "/v1/chat/completions",
         method: "POST",
-        headers: { "content-type": "application/json", "idempotency-key": key },
+        headers: { "content-type": "application/json", authorization: `Bearer ${bearer}`, "idempotency-key": key },
         body: JSON.stringify({ model: "chat", messages: [{ role: "user", content: question }] }),
       });
       return { status: statusCode, text: await body.text() };

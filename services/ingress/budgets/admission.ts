@@ -7,6 +7,7 @@ import type { Catalog } from "../catalog.ts";
 import type { Intake } from "../intake.ts";
 import { payerOf } from "../internal.ts";
 import { OUTPUT_RESERVE_TOKENS } from "../limits.ts";
+import { NO_FACTS } from "../reply-facts.ts";
 import type { ReplyFacts } from "../reply.ts";
 import { Allowance } from "./allowance.ts";
 import type { BudgetHolder } from "./holder.ts";
@@ -210,18 +211,6 @@ function limited(what: string, tenant: string, retryAfterMs: number): SignalboxE
 }
 
 /** What a caller may learn of a request that was refused at the door. */
-export function refusedFacts(intake: Intake): ReplyFacts {
-  return {
-    requestId: intake.requestId,
-    decisionId: "",
-    backend: "",
-    model: "",
-    attempts: 0,
-    experiment: "",
-    queueMs: 0,
-    routeMs: 0,
-    upstreamMs: 0,
-    warnings: [],
-    costNanoUsd: undefined,
-  };
+export function refusedFacts({ requestId }: Intake): ReplyFacts {
+  return { ...NO_FACTS, requestId };
 }

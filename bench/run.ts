@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,6 +10,7 @@ import { treeUsage } from "./harness/process-tree.ts";
 import { measureAll } from "./measure.ts";
 import { reportMarkdown, type Machine } from "./markdown.ts";
 import { planOf } from "./plan.ts";
+import { sectionOf } from "./section.ts";
 import type { BenchResults } from "./results.ts";
 import { onPath } from "./targets/peers.ts";
 import { TARGETS, type BenchEnvironment, type RunningTarget, type TargetId } from "./targets/index.ts";
@@ -71,7 +72,8 @@ async function main(): Promise<void> {
     const results: BenchResults = { samples, idleRssBytes, absent };
     const out = values.out ?? REPORT;
     mkdirSync(dirname(out), { recursive: true });
-    writeFileSync(out, reportMarkdown(results, plan, machine));
+    const embeddings = existsSync(out) ? sectionOf(readFileSync(out, "utf8"), "embeddings") : undefined;
+    writeFileSync(out, [reportMarkdown(results, plan, machine), ...(embeddings === undefined ? [] : [`\n${embeddings}`])].join(""));
     say(`report: ${out}`);
   } finally {
     for (const target of [...running.values()].toReversed()) await target.stop();

@@ -9,8 +9,8 @@ const small = { operation: Operation.EMBEDDINGS, inputTokens: 10 };
 
 test("an answer is a call, small embeddings share one, large ones take one up, and shares add up exactly", () => {
   assert.equal(callShare({ operation: Operation.CHAT, inputTokens: 10 }), 1);
-  assert.equal(callShare(small), 1 / 32);
-  assert.equal(callShare({ ...small, inputTokens: 8_000 }), 0.5);
+  assert.equal(callShare(small), 1 / 64);
+  assert.equal(callShare({ ...small, inputTokens: 16_000 }), 0.5);
   assert.equal(callShare({ ...small, inputTokens: 1_000_000 }), 1);
   let sum = 0;
   for (let tokens = 0; tokens < 1_000; tokens++) sum += callShare({ ...small, inputTokens: tokens * 7 });
@@ -18,17 +18,17 @@ test("an answer is a call, small embeddings share one, large ones take one up, a
   assert.equal(sum, 0);
 });
 
-test("a limit of two calls takes 64 small embeddings at once, and the next when one of them ends", async () => {
+test("a limit of two calls takes 128 small embeddings at once, and the next when one of them ends", async () => {
   const scene = await world(
     config(
       [backend("a", { capabilities: EMBEDS, concurrency: { mode: "fixed", min: 2, max: 2 } })],
       [model("chat", ["a"], { class: "interactive" })],
     ),
   );
-  const asked = Array.from({ length: 64 }, () => request("chat", small));
+  const asked = Array.from({ length: 128 }, () => request("chat", small));
   for (const each of asked) assert.deepEqual(chosen(scene.now(each)), ["a"]);
   const waiting = scene.session.decide(request("chat", small)).decision;
-  assert.ok(waiting instanceof Promise, "the 65th waits");
+  assert.ok(waiting instanceof Promise, "the 129th waits");
   const [first] = asked;
   scene.session.report(report(first!.decisionId, "a", STARTED));
   scene.session.report(report(first!.decisionId, "a", { case: "ended", value: ended() }));

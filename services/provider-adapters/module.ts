@@ -163,6 +163,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
   #left(attempt: Attempt): void {
     this.#running.delete(attempt);
     attempt.entry.limit.leave();
+    this.#batches.roomAt(attempt.entry);
     if (this.#running.size === 0) this.#idle?.();
   }
 

@@ -29,7 +29,7 @@ export class Batcher<M extends Batchable> {
   readonly #limits: BatchLimits;
   readonly #clock: Clock;
   readonly #send: (members: readonly M[]) => boolean;
-  readonly #refuse: (members: readonly M[]) => void;
+  readonly #stuck: () => void;
   #waiting: M[] = [];
   #items = 0;
   #tokens = 0;
@@ -38,12 +38,12 @@ export class Batcher<M extends Batchable> {
   #lastMs = Number.NEGATIVE_INFINITY;
   #gapMs = Number.POSITIVE_INFINITY;
 
-  /** `send` answers false when the backend has no room; whom nobody's return will help is handed to `refuse`. */
-  constructor(limits: BatchLimits, clock: Clock, send: (members: readonly M[]) => boolean, refuse: (members: readonly M[]) => void) {
+  /** `send` answers false when the backend has no room; `stuck` hears when no call of ours will return: then somebody else must flush. */
+  constructor(limits: BatchLimits, clock: Clock, send: (members: readonly M[]) => boolean, stuck: () => void) {
     this.#limits = limits;
     this.#clock = clock;
     this.#send = send;
-    this.#refuse = refuse;
+    this.#stuck = stuck;
   }
 
   /** Calls that have not returned. */
@@ -92,15 +92,16 @@ export class Batcher<M extends Batchable> {
     this.#disarm();
     while (this.#waiting.length > 0) {
       const members = this.#take();
-      if (this.#send(members)) this.#calls++;
-      else if (this.#calls === 0) this.#refuse(members);
-      else {
-        // Somebody is there who will return: these go first then.
-        this.#waiting.unshift(...members);
-        this.#items += itemsOf(members);
-        this.#tokens += tokensOf(members);
-        return;
+      if (this.#send(members)) {
+        this.#calls++;
+        continue;
       }
+      // When somebody returns these go first.
+      this.#waiting.unshift(...members);
+      this.#items += itemsOf(members);
+      this.#tokens += tokensOf(members);
+      if (this.#calls === 0) this.#stuck();
+      return;
     }
   }
 

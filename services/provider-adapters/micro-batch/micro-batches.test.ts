@@ -123,6 +123,40 @@ test("different dimensions, encodings and unknown members do not mix", () =>
     assert.equal(provider.requests.length, 5);
   }));
 
+test("requests that may not share a call were refused as busy while another kind held the only one: they wait for it", async () => {
+  let running = 0;
+  let most = 0;
+  const provider = await startProvider((_request, response, body) => {
+    most = Math.max(most, ++running);
+    setImmediate(() => {
+      running--;
+      answer(response, body);
+    });
+  });
+  const rig = createRig([backendOf({ url: provider.url, concurrency: { mode: "fixed", min: 1, max: 1 } })]);
+  try {
+    const recorders = Array.from({ length: 20 }, (_, index) =>
+      rig.attempt({
+        attemptId: `a${index}`,
+        dialect: Dialect.OPENAI_EMBEDDINGS,
+        stream: false,
+        body: Buffer.from(JSON.stringify({ model: "chat", input: "text", dimensions: 1 + (index % 10) })),
+      }),
+    );
+    recorders[3]!.handle!.cancel("canceled");
+    const ends = await Promise.all(recorders.map(({ ended }) => ended));
+    assert.deepEqual(
+      ends.map(({ outcome }) => outcome),
+      ends.map((_, index) => (index === 3 ? Outcome.CANCELED : Outcome.OK)),
+    );
+    assert.equal(most, 1);
+    assert.equal(rig.host.inFlight(), 0);
+  } finally {
+    await rig.host.module.stop();
+    await provider.close();
+  }
+});
+
 test("a request alone goes upstream as it came, under its own id", () =>
   gathered(async (_rig, _embed, provider, release) => {
     release();

@@ -29,7 +29,7 @@ const LOCAL_PROVIDERS: ReadonlySet<ProviderName> = new Set(["vllm", "sglang", "l
 /** Lanes at once; requests of further kinds go alone. A client chooses `dimensions`, so it must not choose how many lanes there are. */
 const LANES_MAX = 1_024;
 
-/** Members waiting in one lane while the backend has no room; beyond it the backend counts as busy. */
+/** Members waiting in one lane while the backend has no room, or others' answers hold it; beyond it the backend counts as busy. */
 const WAITING_MAX = 4_096;
 
 /** What micro-batches work with. */
@@ -53,22 +53,19 @@ class Lane implements MemberOwner {
   readonly #halves: (readonly Member[])[] = [];
   readonly #onIdle: () => void;
 
-  constructor(deps: MicroBatchDeps, entry: BackendEntry, onIdle: () => void) {
+  /** `onStuck`: the backend has no room, and no call of this lane will make any. */
+  constructor(deps: MicroBatchDeps, entry: BackendEntry, onIdle: () => void, onStuck: () => void) {
     this.#deps = deps;
     this.entry = entry;
     this.limits = LOCAL_PROVIDERS.has(entry.backend.provider) ? LOCAL : CLOUD;
     this.#onIdle = onIdle;
-    this.batcher = new Batcher(
-      this.limits,
-      deps.clock,
-      (members) => this.#send(members),
-      (members) => this.#refuse(members),
-    );
+    this.batcher = new Batcher(this.limits, deps.clock, (members) => this.#send(members), onStuck);
   }
 
   cancelled(member: Member): void {
     if (this.batcher.remove(member)) {
       queueMicrotask(() => member.finish(untouched(cancelledEnding(member.reason!))));
+      this.#onIdle();
       return;
     }
     this.#calls.get(member)?.left(member.reason!);
@@ -138,6 +135,8 @@ function untouched(ending: Parameters<typeof attemptEnd>[0]): AttemptEnd {
 export class MicroBatches {
   readonly #deps: MicroBatchDeps;
   readonly #lanes = new Map<string, Lane>();
+  /** Lanes that wait for room somebody else has taken, in the order they began to. */
+  readonly #stuck = new Set<Lane>();
 
   constructor(deps: MicroBatchDeps) {
     this.#deps = deps;
@@ -167,6 +166,18 @@ export class MicroBatches {
     return member;
   }
 
+  /** A call to the backend is over, whoever's it was: who waits for room is next. */
+  roomAt(entry: BackendEntry): void {
+    if (this.#stuck.size === 0) return;
+    for (const lane of [...this.#stuck]) {
+      if (lane.entry !== entry) continue;
+      this.#stuck.delete(lane);
+      lane.batcher.flush();
+      // It is stuck again: there is no room for the others either.
+      if (this.#stuck.has(lane)) return;
+    }
+  }
+
   /** Sends all that waits, at once. */
   flush(): void {
     for (const lane of this.#lanes.values()) lane.batcher.flush();
@@ -178,9 +189,14 @@ export class MicroBatches {
     // A reload makes new entries; calls under way keep theirs.
     if (known?.entry === entry) return known;
     if (known === undefined && this.#lanes.size >= LANES_MAX) return undefined;
-    const lane: Lane = new Lane(this.#deps, entry, () => {
-      if (lane.batcher.calls === 0 && lane.batcher.waiting === 0 && this.#lanes.get(name) === lane) this.#lanes.delete(name);
-    });
+    const lane: Lane = new Lane(
+      this.#deps,
+      entry,
+      () => {
+        if (lane.batcher.calls === 0 && lane.batcher.waiting === 0 && this.#lanes.get(name) === lane) this.#lanes.delete(name);
+      },
+      () => this.#stuck.add(lane),
+    );
     this.#lanes.set(name, lane);
     return lane;
   }

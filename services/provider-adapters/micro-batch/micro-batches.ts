@@ -169,7 +169,7 @@ export class MicroBatches {
   /** A call to the backend is over, whoever's it was: who waits for room is next. */
   roomAt(entry: BackendEntry): void {
     if (this.#stuck.size === 0) return;
-    for (const lane of [...this.#stuck]) {
+    for (const lane of this.#stuck) {
       if (lane.entry !== entry) continue;
       this.#stuck.delete(lane);
       lane.batcher.flush();

@@ -125,7 +125,7 @@ const JSON_ANSWERS: Readonly<Record<string, readonly [status: number, body: unkn
   "GET /api/explain/last": [200, DECISION],
   "GET /api/explain/r1": [200, DECISION],
   "POST /api/explain": [200, DECISION],
-  "GET /api/costs?by=team%2Cmodel": [
+  "GET /api/costs?by=team%2Cmodel&limit=100000": [
     200,
     {
       rows: [
@@ -360,7 +360,7 @@ describe("the command line over the admin API", () => {
       /^3\.000000002,acme,acme,USD,2026-12-01T00:00:00Z,2026-11-01T00:00:00Z,Usage,,2 requests to gpu,Usage-Based,2026-12-01T00:00:00Z,2026-11-30T00:00:00Z,15,Tokens,/,
     );
     assert.ok(used!.includes(`"'=cmd(""x"")"`));
-    assert.match(idle!, /^-0\.000000001,.*idle time of gpu/);
+    assert.match(idle!, /^-0\.000000001,.*idle time of gpu,Recurring,/);
   });
 
   it("verifies: 0 and the sums when the ledger is sound, 1 and the entry when it was changed", async () => {

@@ -40,6 +40,8 @@ export const FOCUS_COLUMNS = [
 ] as const;
 
 const DAY_MS = 86_400_000;
+/** In columns that may not be empty. */
+const NOBODY = "unknown";
 
 /** Rows of `costs --by` {@link FOCUS_BY} as FOCUS CSV. Costs are exact decimals of US dollars; the same for list, contract and bill. */
 export function focusCsv(rows: readonly Fields[]): string {
@@ -52,50 +54,68 @@ function chargesOf(row: Fields): Fields[] {
   const used = BigInt(row["cost_nano_usd"] as string) - idle;
   const charges: Fields[] = [];
   const tokens = Number(row["input_tokens"]) + Number(row["output_tokens"]);
-  if (used !== 0n || tokens !== 0)
-    charges.push(chargeOf(row, used, tokens, "Tokens", `${text(row["requests"])} requests to ${text(row["backend"])}`));
-  if (idle !== 0n) charges.push(chargeOf(row, idle, 24, "Hours", `idle time of ${text(row["backend"])}`));
+  const description = `${text(row["requests"])} requests to ${text(row["backend"])}`;
+  if (tokens !== 0) charges.push(chargeOf(row, used, { quantity: tokens, unit: "Tokens", frequency: "Usage-Based", description }));
+  else if (used !== 0n)
+    charges.push(chargeOf(row, used, { quantity: Number(row["requests"]), unit: "Requests", frequency: "Usage-Based", description }));
+  if (idle !== 0n)
+    charges.push(
+      chargeOf(row, idle, { quantity: 1, unit: "Days", frequency: "Recurring", description: `idle time of ${text(row["backend"])}` }),
+    );
   return charges;
 }
 
-function chargeOf(row: Fields, nanoUsd: bigint, quantity: number, unit: string, description: string): Fields {
+interface Charge {
+  readonly quantity: number;
+  /** One of the format's names of units, plural. */
+  readonly unit: "Tokens" | "Requests" | "Days";
+  readonly frequency: "Usage-Based" | "Recurring";
+  readonly description: string;
+}
+
+function chargeOf(row: Fields, nanoUsd: bigint, { quantity, unit, frequency, description }: Charge): Fields {
   const startMs = Date.parse(`${text(row["day"])}T00:00:00Z`);
   const start = new Date(startMs);
   const cost = dollars(nanoUsd);
+  const tenant = text(row["tenant"]) || NOBODY;
+  const provider = text(row["provider"]) || NOBODY;
+  const team = text(row["team"]);
   const month = (ahead: number): string => iso(Date.UTC(start.getUTCFullYear(), start.getUTCMonth() + ahead));
   return {
     BilledCost: cost,
-    BillingAccountId: text(row["tenant"]),
-    BillingAccountName: text(row["tenant"]),
+    BillingAccountId: tenant,
+    BillingAccountName: tenant,
     BillingCurrency: "USD",
     BillingPeriodEnd: month(1),
     BillingPeriodStart: month(0),
     ChargeCategory: "Usage",
     ChargeClass: "",
     ChargeDescription: description,
-    ChargeFrequency: "Usage-Based",
+    ChargeFrequency: frequency,
     ChargePeriodEnd: iso(startMs + DAY_MS),
     ChargePeriodStart: iso(startMs),
     ConsumedQuantity: quantity,
     ConsumedUnit: unit,
     ContractedCost: cost,
     EffectiveCost: cost,
-    InvoiceIssuerName: text(row["provider"]),
+    InvoiceIssuerName: provider,
     ListCost: cost,
     PricingCategory: "Standard",
     PricingQuantity: quantity,
     PricingUnit: unit,
-    ProviderName: text(row["provider"]),
-    PublisherName: text(row["provider"]),
+    ProviderName: provider,
+    PublisherName: provider,
     ResourceId: text(row["backend"]),
-    ResourceName: text(row["backend"]),
+    // A backend's only name is its id, and the format wants no name that repeats it.
+    ResourceName: "",
     ResourceType: "Model backend",
     ServiceCategory: "AI and Machine Learning",
-    ServiceName: text(row["model"]) || text(row["backend"]),
+    ServiceName: text(row["model"]) || text(row["backend"]) || NOBODY,
     ServiceSubcategory: "Generative AI",
-    SubAccountId: text(row["team"]),
-    SubAccountName: text(row["team"]),
-    Tags: JSON.stringify({ key_id: text(row["key_id"]), team: text(row["team"]) }),
+    SubAccountId: team,
+    SubAccountName: team,
+    // The caller's own tags are not in roll-ups; ours carry the prefix that the format asks of a provider's.
+    Tags: JSON.stringify({ "signalbox/key_id": text(row["key_id"]), "signalbox/team": team }),
   };
 }
 

@@ -1,5 +1,7 @@
 import type { Command } from "commander";
+import type { AdminClient } from "../admin-client.ts";
 import type { VerbRunner } from "../context.ts";
+import { CliError, EXIT } from "../exit.ts";
 import { csv, FOCUS_BY, focusCsv } from "../focus.ts";
 import { listOf, moneyCell, textCell, type Fields } from "../format.ts";
 import { addPeriodOptions, periodQuery, type PeriodGiven } from "../period.ts";
@@ -17,8 +19,8 @@ const SUMS = [
   "baseline_nano_usd",
   "idle_nano_usd",
 ];
-/** Rows of a file: a month of days of a large installation. */
-const FILE_ROWS_MAX = 100_000;
+/** Rows of one answer: a month of days of a large installation. What does not fit is refused: sums of a part look like sums. */
+const ROWS_MAX = 100_000;
 
 const NUMBERS: readonly Column[] = [
   { title: "REQUESTS", right: true },
@@ -38,7 +40,7 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
       .description("what was spent, by any of tenant, team, model, backend, provider, key, a tag ...")
       .option(
         "--by <names>",
-        "tenant, team, key_id, model, backend, provider, experiment, arm, day, hour, tag:NAME; separated by commas",
+        "tenant, team, key, model, backend, provider, experiment, arm, month, day, hour, purpose, outcome, tag:NAME; separated by commas",
         parseList,
         ["model"],
       )
@@ -51,13 +53,11 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
     if (given.csv === true || given.focus === true) {
       const by: readonly string[] = given.focus === true ? FOCUS_BY : given.by;
       query.set("by", by.join(","));
-      query.set("limit", String(FILE_ROWS_MAX));
-      const rows = listOf(await admin().call("GET", `/api/costs?${query.toString()}`), "rows");
+      const rows = await rowsOf(admin(), query);
       return io.out(given.focus === true ? focusCsv(rows) : csv([...by, ...SUMS], rows));
     }
     query.set("by", given.by.join(","));
-    const answer = await admin().call("GET", `/api/costs?${query.toString()}`);
-    const rows = listOf(answer, "rows");
+    const rows = await rowsOf(admin(), query);
     await print({ rows }, () => {
       const columns = [...given.by.map((name) => ({ title: name.toUpperCase() })), ...NUMBERS];
       const cells = rows.map((row) => [
@@ -73,6 +73,13 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
       return cells.length === 0 ? "nothing was spent in this period\n" : `${table(columns, cells)}${savings(rows)}`;
     });
   });
+}
+
+async function rowsOf(client: AdminClient, query: URLSearchParams): Promise<readonly Fields[]> {
+  query.set("limit", String(ROWS_MAX));
+  const rows = listOf(await client.call("GET", `/api/costs?${query.toString()}`), "rows");
+  if (rows.length < ROWS_MAX) return rows;
+  throw new CliError(EXIT.failed, `more than ${ROWS_MAX} rows: ask for a shorter period (--since, --until) or fewer names (--by)`);
 }
 
 /** What all rows together saved against the baseline: with the rent of idle machines, and, where there is some, without. */

@@ -8,9 +8,10 @@ import { COST_ROWS_DEFAULT } from "./store.ts";
 /** How a database spells what differs. `parameter` gets the 1-based number of a bound value. */
 export interface SqlDialect {
   readonly parameter: (number: number) => string;
-  /** The day, and the hour, of the column `hour` (hours since the epoch) as ISO text. */
+  /** The day, the hour and the month, of the column `hour` (hours since the epoch) as ISO text. */
   readonly day: string;
   readonly hour: string;
+  readonly month: string;
   /** A tag's value as text, '' when absent; `key` is a parameter. */
   readonly tag: (key: string) => string;
   /** Turns a tag's name into the value bound for `key`. */
@@ -26,6 +27,10 @@ export interface Sql {
 type Bind = (value: string | bigint | number) => string;
 
 const COLUMN_DIMENSIONS: ReadonlySet<string> = new Set(ROLLUP_DIMENSIONS);
+/** What entries have and roll-ups leave out: what kind of waste an attempt was, and how it ended. */
+const ENTRY_DIMENSIONS: ReadonlySet<string> = new Set(["purpose", "outcome"]);
+/** Shorter words for a dimension. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { key: "key_id" };
 const TAG_PREFIX = "tag:";
 /** Dimensions of one query. */
 const DIMENSIONS_MAX = 8;
@@ -35,7 +40,7 @@ const HOUR_MS = ROLLUP_HOUR_US / 1000;
 
 /**
  * Builds the sums of a query: whole days and hours from the roll-ups, what is cut off at the period's ends from the entries,
- * and everything from the entries where a tag is asked for. Names are checked against a list and values are bound: nothing of
+ * and everything from the entries where a tag, a purpose or an outcome is asked for. Names are checked against a list and values are bound: nothing of
  * the caller's becomes SQL.
  */
 export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
@@ -47,7 +52,7 @@ export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
   const limit = Math.min(ROWS_MAX, query.limit ?? COST_ROWS_DEFAULT);
   const text = [
     `SELECT ${[...groups.map((group, index) => `${group} AS g${index}`), ...SUMS].join(", ")}`,
-    `FROM (${query.by.some((name) => name.startsWith(TAG_PREFIX)) ? fromEntries(query, bind) : fromRollups(query, bind)}) AS rows`,
+    `FROM (${query.by.some(isOfEntries) ? fromEntries(query, bind) : fromRollups(query, bind)}) AS rows`,
     groups.length > 0 ? `GROUP BY ${groups.map((_, index) => `g${index}`).join(", ")}` : "",
     `ORDER BY cost_nano_usd DESC${groups.map((_, index) => `, g${index}`).join("")} LIMIT ${limit}`,
   ];
@@ -57,7 +62,7 @@ export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
 const SUMS = ROLLUP_SUMS.map(({ name }) => `COALESCE(SUM(${name}), 0) AS ${name}`);
 
 function fromEntries({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
-  const select = ENTRIES_AS_ROLLUPS.replace(" FROM entries", ", tags FROM entries");
+  const select = ENTRIES_AS_ROLLUPS.replace(" FROM entries", ", tags, purpose, outcome FROM entries");
   return `${select}${period(sinceMs, untilMs, bind)}`;
 }
 
@@ -115,8 +120,14 @@ export function costRow(row: Readonly<Record<string, unknown>>, groups: number):
   });
 }
 
-function dimension(name: string, dialect: SqlDialect, bind: Bind): string {
-  if (COLUMN_DIMENSIONS.has(name)) return name;
+function isOfEntries(name: string): boolean {
+  return ENTRY_DIMENSIONS.has(name) || name.startsWith(TAG_PREFIX);
+}
+
+function dimension(given: string, dialect: SqlDialect, bind: Bind): string {
+  const name = Object.hasOwn(OTHER_NAMES, given) ? OTHER_NAMES[given]! : given;
+  if (COLUMN_DIMENSIONS.has(name) || ENTRY_DIMENSIONS.has(name)) return name;
+  if (name === "month") return dialect.month;
   if (name === "day") return dialect.day;
   if (name === "hour") return dialect.hour;
   if (name.startsWith(TAG_PREFIX) && name.length > TAG_PREFIX.length)

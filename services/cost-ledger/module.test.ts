@@ -214,6 +214,53 @@ test("the price book is pushed at the start, on a change and every half minute, 
   assert.equal(host.module.checks.find((check) => check.name === "price-book")!.status().state, "ok");
 });
 
+test("a price file that is missing, cut off, garbage or a folder keeps the old prices, says where, and attempts go on being priced", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "signalbox-prices-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const { clock, config, host, outbox } = await fixture(t);
+  const first = (await host.ledger.priceBook()).version;
+  const file = join(directory, "prices.json");
+  const status = (): { state: string; detail?: string | undefined } =>
+    host.module.checks.find((check) => check.name === "price-book")!.status();
+  const refusedAfter = async (path: string): Promise<void> => {
+    config.swap({ ...config.current, prices: { ...config.current.prices, files: [path] } });
+    await clock.advanceAsync(1);
+    assert.equal(status().state, "degraded", path);
+    assert.ok(status().detail!.includes(path), `${status().detail} names ${path}`);
+    assert.equal((await host.ledger.priceBook()).version, first);
+  };
+  await refusedAfter(join(directory, "absent.json"));
+  await refusedAfter(directory);
+  for (const text of ["", '{"m": {"input_cost_per_token": 1e-', "\u0000\u0001", '{"m": {"output_cost_per_token": -2}}']) {
+    writeFileSync(file, text);
+    await refusedAfter(file);
+  }
+  outbox.append(await settled(host, "a1", { kind: RecordKind.INTENT }));
+  outbox.append(await settled(host, "a1", { costNanoUsd: 1n }));
+  await clock.advanceAsync(1_000);
+  assert.equal((await entriesOf(host))[0]!.record!.costNanoUsd, 2_000_000n);
+});
+
+test("an attempt that began before a price changed and ended after it is billed at the old price", async (t) => {
+  const { clock, config, host, outbox } = await fixture(t);
+  const admitted = await settled(host, "a1", { kind: RecordKind.INTENT, startedAtUs: BigInt(Math.floor(clock.now() * 1_000)) });
+  outbox.append(admitted);
+  const cloud = config.current.backends.get("cloud")!;
+  const dearer = { ...cloud, price: { ...cloud.price!, inputPico: 9_000_000n, outputPico: 9_000_000n } };
+  config.swap({ ...config.current, backends: new Map([...config.current.backends, ["cloud", dearer]]) });
+  await clock.advanceAsync(5_000);
+  outbox.append({ ...admitted, kind: RecordKind.POST });
+  outbox.append(await settled(host, "a2", { costNanoUsd: 0n }));
+  await clock.advanceAsync(1_000);
+  assert.deepEqual(
+    (await entriesOf(host)).map(({ record }) => [record!.attemptId, record!.costNanoUsd]),
+    [
+      ["a1", 2_000_000n],
+      ["a2", 13_500_000n],
+    ],
+  );
+});
+
 test("a rented machine's entries add up to its rent, hour by hour, also when entries come late", async (t) => {
   const { clock, host, bus } = await fixture(t);
   const HOUR_MS = 3_600_000;

@@ -5,6 +5,7 @@ import type { EventBus } from "#libs/bus/bus.ts";
 import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import type { Config } from "#libs/config/model.ts";
+import { SignalboxError } from "#libs/errors/index.ts";
 import { compilePriceBook, type PriceIndex } from "#libs/money/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { buildPriceBook, parsePriceFile } from "./price-book/index.ts";
@@ -47,7 +48,7 @@ export class PricePublisher {
   rebuild(config: Config): void {
     const { logger } = this.#deps;
     try {
-      const files = config.prices.files.map((path) => parsePriceFile(path, readFileSync(path, "utf8")));
+      const files = config.prices.files.map((path) => parsePriceFile(path, readPriceFile(path)));
       const { book, warnings } = buildPriceBook(config, files);
       this.#index = compilePriceBook(book);
       this.#keep(book.version, this.#index);
@@ -90,5 +91,13 @@ export class PricePublisher {
   #keep(version: string, index: PriceIndex): void {
     this.#versions.set(version, index);
     if (this.#versions.size > VERSIONS_MAX) for (const oldest of this.#versions.keys()) return void this.#versions.delete(oldest);
+  }
+}
+
+function readPriceFile(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new SignalboxError("REQUEST_MALFORMED", `price file ${path} cannot be read: ${String(cause)}`, { cause });
   }
 }

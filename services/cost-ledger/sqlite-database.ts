@@ -68,6 +68,7 @@ const DIALECT: SqlDialect = {
   parameter: () => "?",
   day: "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
   hour: "strftime('%Y-%m-%dT%H:00:00Z', hour * 3600, 'unixepoch')",
+  month: "strftime('%Y-%m', hour * 3600, 'unixepoch')",
   tag: (key) => `COALESCE(tags ->> ${key}, '')`,
   tagKey: (name) => `$."${name.replaceAll('"', '\\"')}"`,
 };

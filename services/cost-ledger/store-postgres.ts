@@ -49,6 +49,7 @@ const DIALECT: SqlDialect = {
   parameter: (number) => `$${number}`,
   day: "to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
   hour: `to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00:00Z"')`,
+  month: "to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM')",
   tag: (key) => `COALESCE(tags ->> ${key}::text, '')`,
   tagKey: (name) => name,
 };

@@ -6,6 +6,7 @@ import { RecordKind, type Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
+import { outcomeWord } from "#libs/money/index.ts";
 import type { CostQuery } from "#libs/peers/index.ts";
 import { COLUMNS } from "./columns.ts";
 import type { PricedRecord } from "./entries/index.ts";
@@ -28,7 +29,7 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const FROM_MS = Date.UTC(2026, 9, 24);
 const DAYS = 4;
-const DIMENSIONS = [...ROLLUP_DIMENSIONS, "day", "hour", "tag:user", "tag:absent"] as const;
+const DIMENSIONS = [...ROLLUP_DIMENSIONS, "key", "month", "day", "hour", "purpose", "outcome", "tag:user", "tag:absent"] as const;
 const ATTEMPTS = 300;
 const QUERIES = 60;
 
@@ -107,12 +108,16 @@ function groupOf(entry: Entry, by: string): string {
   const record = entry.record!;
   const startedMs = Number(record.startedAtUs / 1_000n);
   if (by === "day") return new Date(startedMs).toISOString().slice(0, 10);
+  if (by === "month") return new Date(startedMs).toISOString().slice(0, 7);
+  if (by === "purpose") return record.purpose;
+  if (by === "outcome") return outcomeWord(record);
   if (by === "hour") return `${new Date(startedMs).toISOString().slice(0, 13)}:00:00Z`;
   if (by.startsWith("tag:")) return record.tags[by.slice(4)] ?? "";
   const names: Readonly<Record<string, string>> = {
     tenant: record.tenant,
     team: record.team,
     key_id: record.keyId,
+    key: record.keyId,
     model: record.model,
     backend: record.backend,
     provider: record.provider,

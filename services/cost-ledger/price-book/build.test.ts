@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { SeededRandom } from "#libs/clock/fake.ts";
 import { defaultBackend, defaultConfig } from "#libs/config/index.ts";
 import type { Config, PriceFields, PriceOverride } from "#libs/config/model.ts";
 import { baselineCost, compilePriceBook, costOf, isPriced } from "#libs/money/index.ts";
@@ -98,9 +99,56 @@ test("a LiteLLM file prices models by name, with tiers and service tiers", () =>
   assert.equal(costOf(index, "free", USAGE, NOVEMBER).grade, "alias");
 });
 
-test("a malformed price file is refused whole, naming the model", () => {
-  assert.throws(() => parsePriceFile("p.json", "{"), /p\.json is not JSON/);
-  assert.throws(() => parsePriceFile("p.json", "[]"), /expected an object/);
-  assert.throws(() => parsePriceFile("p.json", '{"m":{"input_cost_per_token":"free"}}'), /model m: input_cost_per_token is not a price/);
-  assert.throws(() => parsePriceFile("p.json", '{"m":{"output_cost_per_token":-1}}'), /not a price/);
+test("a malformed price file is refused whole, naming file, model and field", () => {
+  const good = '"good":{"input_cost_per_token":1e-6,"output_cost_per_token":2e-6}';
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ["", /p\.json is not JSON/],
+    ["{", /p\.json is not JSON/],
+    ["\0\u0001\u0002", /p\.json is not JSON/],
+    ["NaN", /p\.json is not JSON/],
+    [`{${good},"m":{"input_cost_per_token":NaN}}`, /p\.json is not JSON/],
+    ["[]", /p\.json: expected an object/],
+    ["null", /p\.json: expected an object/],
+    ["7", /p\.json: expected an object/],
+    [`{${good},"m":7}`, /p\.json, model m: expected an object/],
+    [`{${good},"m":[1]}`, /p\.json, model m: expected an object/],
+    [`{${good},"m":{"input_cost_per_token":"free"}}`, /p\.json, model m: input_cost_per_token is not a price/],
+    [`{${good},"m":{"input_cost_per_token":"0.1"}}`, /p\.json, model m: input_cost_per_token is not a price/],
+    [`{${good},"m":{"output_cost_per_token":-1}}`, /p\.json, model m: output_cost_per_token is not a price/],
+    [`{${good},"m":{"output_cost_per_token":true}}`, /p\.json, model m: output_cost_per_token is not a price/],
+    [`{${good},"m":{"output_cost_per_token":1e999}}`, /p\.json, model m: output_cost_per_token is not a price/],
+    [`{${good},"m":{"cache_read_input_token_cost":-1e-9}}`, /p\.json, model m: cache_read_input_token_cost is not a price/],
+    [`{${good},"m":{"input_cost_per_token_above_200k_tokens":"x"}}`, /model m: input_cost_per_token_above_200k_tokens is not a price/],
+    [`{${good},"m":{"output_cost_per_token":15}}`, /p\.json, model m: output_cost_per_token is more than a dollar a token/],
+    [`{${good},"m":{"output_cost_per_token":1e300}}`, /p\.json, model m: output_cost_per_token is more than a dollar a token/],
+  ];
+  for (const [text, message] of cases) assert.throws(() => parsePriceFile("p.json", text), message, text);
+});
+
+test("a price file cut off at any byte is refused", () => {
+  const text = JSON.stringify({ a: { input_cost_per_token: 1e-6, mode: "chat" }, b: { output_cost_per_token: 0.5 } });
+  for (let end = 0; end < text.length; end++) assert.throws(() => parsePriceFile("p.json", text.slice(0, end)), /p\.json/);
+  assert.equal(parsePriceFile("p.json", text).models.size, 2);
+});
+
+test("the price of an attempt is the one in force when it began, whatever lines there are", () => {
+  const random = new SeededRandom(44);
+  for (let round = 0; round < 200; round++) {
+    const changes = Array.from({ length: 1 + random.int(5) }, () => ({
+      atMs: NOVEMBER + random.int(20) * 1_000,
+      pico: BigInt(1 + random.int(1_000_000)),
+    }));
+    const unique = changes.filter(({ atMs }, at) => changes.findIndex((other) => other.atMs === atMs) === at);
+    const overrides = unique.map(({ atMs, pico }) =>
+      override({ backend: "free", effectiveFromMs: atMs, inputPico: pico, outputPico: pico }),
+    );
+    const index = compilePriceBook(buildPriceBook(config({ overrides }), []).book);
+    for (let atMs = NOVEMBER - 1_000; atMs <= NOVEMBER + 21_000; atMs += 500) {
+      for (const startedMs of [atMs - 0.001, atMs, atMs + 0.001]) {
+        const due = unique.filter((change) => change.atMs <= startedMs).toSorted((a, b) => b.atMs - a.atMs)[0];
+        const cost = costOf(index, "free", create(UsageSchema, { inputTokens: 1_000 }), startedMs);
+        assert.deepEqual([cost.nanoUsd, cost.unpriced], due ? [due.pico, false] : [0n, true], `${startedMs - NOVEMBER} ms`);
+      }
+    }
+  }
 });

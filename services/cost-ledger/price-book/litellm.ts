@@ -30,6 +30,9 @@ const SERVICE_SUFFIXES = [
   ["_priority", "priority"],
 ] as const;
 
+/** A price above it is a slip (dollars per million tokens in a field for one), and would not fit our integers for long. */
+const DOLLARS_PER_TOKEN_MAX = 1;
+
 /** Reads a price file. Throws REQUEST_MALFORMED naming file and model when anything in it is not a price: a half-read file bills wrongly. */
 export function parsePriceFile(path: string, text: string): PriceFile {
   let parsed: unknown;
@@ -46,6 +49,8 @@ export function parsePriceFile(path: string, text: string): PriceFile {
     for (const [field, value] of Object.entries(row)) {
       if (!/_cost(_per_|$|_above_)/.test(field) || typeof value === "object") continue;
       if (typeof value !== "number" || !Number.isFinite(value) || value < 0) throw refusal(path, name, `${field} is not a price`);
+      if (field.includes("_per_token") && value > DOLLARS_PER_TOKEN_MAX)
+        throw refusal(path, name, `${field} is more than a dollar a token`);
     }
     models.set(name, row as Readonly<Record<string, unknown>>);
   }

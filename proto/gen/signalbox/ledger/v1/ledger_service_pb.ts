@@ -88,7 +88,7 @@ export const ExportEntriesResponseSchema: GenMessage<ExportEntriesResponse> = /*
  */
 export type ListCostsRequest = Message<"signalbox.ledger.v1.ListCostsRequest"> & {
   /**
-   * tenant, team, key_id, model, backend, provider, experiment, arm, day, hour, tag:NAME.
+   * tenant, team, key_id (or key), model, backend, provider, experiment, arm, month, day, hour, purpose, outcome, tag:NAME.
    *
    * @generated from field: repeated string by = 1;
    */

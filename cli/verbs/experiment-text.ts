@@ -36,7 +36,7 @@ const REPLICA_COLUMNS: readonly Column[] = [
 const DRAWN = 31;
 
 /** Metrics that are shares or scores: their differences are points; the others' are ratios. */
-const POINTS: ReadonlySet<string> = new Set(["error", "refusal", "empty", "schema_valid", "quality"]);
+const POINTS: ReadonlySet<string> = new Set(["error", "refusal", "empty", "schema_valid", "tool_agreement", "quality"]);
 
 /** An experiment with its arms side by side, intervals drawn. */
 export function experimentText(experiment: Fields): string {
@@ -100,7 +100,8 @@ function metricRows(experiment: Fields): string[][] {
   const control = fieldsOf(arms.find((arm) => arm["name"] === experiment["control"])?.["metrics"]);
   return arms
     .filter((arm) => arm["name"] !== experiment["control"])
-    .flatMap((arm) =>
+    .flatMap((arm) => [arm, { ...fieldsOf(arm["shadow"]), name: `${textCell(arm["name"])} (copies)` }])
+    .flatMap((arm: Fields) =>
       Object.entries(fieldsOf(arm["metrics"])).map(([metric, value]) => {
         const { count, mean, difference, lower, upper } = fieldsOf(value);
         const isKnown = typeof lower === "number" && typeof upper === "number" && typeof difference === "number";
@@ -122,6 +123,7 @@ function meanCell(metric: string, mean: unknown): string {
   if (typeof mean !== "number") return "-";
   if (metric === "quality") return mean.toFixed(3);
   if (POINTS.has(metric)) return shareCell(mean);
+  if (metric === "length") return `${Math.round(mean)} B`;
   return metric.startsWith("cost") ? moneyCell(Math.round(mean)) : msCell(mean);
 }
 

@@ -22,9 +22,16 @@ export interface ArmValues {
   readonly metrics: readonly MetricValue[];
 }
 
-/** All arms side by side, in the experiment's order. */
+/** Name under which an arm's shadow copies are observed: an arm of their own, which no unit has and no guard looks at. */
+export function shadowName(arm: string): string {
+  return `shadow:${arm}`;
+}
+
+/** All arms side by side, in the experiment's order; behind them the copies of those that got any. */
 export function compareArms(experiment: Experiment, seen: Observations): ArmValues[] {
-  return experiment.arms.map(({ name }) => ({
+  const names = experiment.arms.map(({ name }) => name);
+  const copies = names.map(shadowName).filter((name) => seen.has(name));
+  return [...names, ...copies].map((name) => ({
     arm: name,
     units: seen.get(name)?.units ?? 0,
     metrics: METRIC_NAMES.filter((metric) => momentsOf(seen, name, metric).count > 0).map((metric) =>

@@ -1,5 +1,5 @@
 export { experimentOfUnit } from "./assign.ts";
-export { type ArmValues, compareArms, type MetricValue, sampleRatio } from "./compare.ts";
+export { type ArmValues, compareArms, type MetricValue, sampleRatio, shadowName } from "./compare.ts";
 export {
   CONTROL_ARM,
   controlOf,

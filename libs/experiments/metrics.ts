@@ -21,6 +21,10 @@ export const METRICS = {
   empty: "share",
   /** Answers to a JSON schema that keep to it. */
   schema_valid: "share",
+  /** UTF-8 bytes of whole answers. */
+  length: "amount",
+  /** Only of shadow copies: whether they call the same tools as the client's answer, where one of both calls any. */
+  tool_agreement: "share",
   /** Explicit scores and a judge's. */
   quality: "score",
 } as const;

@@ -1,4 +1,6 @@
 import type { CostRow, ExperimentComparison, ExperimentRecord, LedgerPeer } from "#libs/peers/index.ts";
+import { shadowName } from "#libs/experiments/index.ts";
+import { SYSTEM_TENANT } from "#libs/money/index.ts";
 import { controlOf } from "./control-of.ts";
 import type { ConsoleDeps } from "./deps.ts";
 
@@ -31,9 +33,13 @@ export async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord
       name: arm.name,
       weight: arm.weight,
       backends: arm.backends,
-      ...sumsJson(rows.find(({ group }) => group[0] === record.name && group[1] === arm.name)),
+      ...sumsJson(rows.find(({ group }) => isOf(group, record.name, arm.name, ""))),
       ...armJson(seen?.arms.find((each) => each.arm === arm.name)),
+      shadow: shadowJson(record.name, arm.name, rows, seen),
     })),
+    judge_cost_nano_usd: String(
+      rows.filter(({ group }) => isOf(group, record.name, group[1]!, "judge")).reduce((sum, { costNanoUsd }) => sum + costNanoUsd, 0n),
+    ),
     guards: guardsJson(record, seen),
     plan:
       record.steps.length === 0
@@ -53,9 +59,47 @@ export async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord
   };
 }
 
-/** Booked sums by experiment and arm; nothing while the ledger does not answer. */
+/** Booked sums by experiment, arm and who paid; nothing while the ledger does not answer. */
 async function sumsOf(ledger: LedgerPeer | undefined): Promise<readonly CostRow[]> {
-  return ledger === undefined ? NO_ROWS : ledger.costs({ by: ["experiment", "arm"] }).catch(() => NO_ROWS);
+  if (ledger === undefined) return NO_ROWS;
+  const rows = await ledger.costs({ by: ["experiment", "arm", "tenant", "team"] }).catch(() => NO_ROWS);
+  return addedUp(rows.filter(({ group }) => group[0] !== ""));
+}
+
+/** One row each for an arm's clients, its copies and its judges, in the third place of the group: "", "shadow" or "judge". */
+function addedUp(rows: readonly CostRow[]): readonly CostRow[] {
+  const sums = new Map<string, CostRow>();
+  for (const row of rows) {
+    const [experiment, arm, tenant, team] = row.group;
+    const role = tenant === SYSTEM_TENANT ? team!.slice(0, team!.indexOf("/")) : "";
+    const key = JSON.stringify([experiment, arm, role]);
+    const known = sums.get(key);
+    if (known === undefined) {
+      sums.set(key, { ...row, group: [experiment!, arm!, role] });
+      continue;
+    }
+    known.requests += row.requests;
+    known.attempts += row.attempts;
+    known.outputTokens += row.outputTokens;
+    known.costNanoUsd += row.costNanoUsd;
+  }
+  return [...sums.values()];
+}
+
+function isOf(group: readonly string[], experiment: string, arm: string, role: string): boolean {
+  return group[0] === experiment && group[1] === arm && group[2] === role;
+}
+
+/** What copies to an arm came to; null where it got none. */
+function shadowJson(
+  experiment: string,
+  arm: string,
+  rows: readonly CostRow[],
+  seen: ExperimentComparison | undefined,
+): Record<string, unknown> | null {
+  const sums = rows.find(({ group }) => isOf(group, experiment, arm, "shadow"));
+  const compared = seen?.arms.find((each) => each.arm === shadowName(arm));
+  return sums === undefined && compared === undefined ? null : { ...sumsJson(sums), ...armJson(compared) };
 }
 
 function sumsJson(sums: CostRow | undefined): Record<string, unknown> {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { SchemaCheck } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import { AnswerReviewSchema, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Experiment } from "#libs/experiments/index.ts";
 import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
 import { ended, failed } from "./fixture.ts";
@@ -94,4 +95,24 @@ test("units and failures count under one revision's weights, samples over the wh
   assert.deepEqual(breaches, []);
   watch.ended({ ...EXPERIMENT, revision: 3, startedRevision: 3 }, "b", ended());
   assert.equal(watch.takeNews()[0]!.arms.get("b")!.metrics.get("error")!.count, 1);
+});
+
+test("copies are compared apart, and kill nobody", () => {
+  const told: string[] = [];
+  const watch = new ExperimentWatch(({ reason }) => told.push(reason));
+  const review = create(AnswerReviewSchema, { textBytes: 40, schema: SchemaCheck.VALID, toolAgreement: ToolAgreement.DIFFERS });
+  const ok = ended({ outputTokens: 10, costNanoUsd: 50n, review });
+  for (let count = 0; count < 30; count++) watch.copied(EXPERIMENT, "b", failed("UPSTREAM_UNAVAILABLE"));
+  watch.copied(EXPERIMENT, "b", ok);
+  const [news] = watch.takeNews();
+  assert.deepEqual([told, [...news!.arms.keys()]], [[], ["shadow:b"]]);
+  const means = Object.fromEntries([...news!.arms.get("shadow:b")!.metrics].map(([metric, { count, mean }]) => [metric, [count, mean]]));
+  assert.deepEqual([means["error"]![0], means["cost"], means["cost_per_1k"], means["length"]], [31, [1, 50], [1, 5_000], [1, 40]]);
+  assert.deepEqual(
+    [means["schema_valid"], means["tool_agreement"]],
+    [
+      [1, 1],
+      [1, 0],
+    ],
+  );
 });

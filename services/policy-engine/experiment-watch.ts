@@ -1,5 +1,5 @@
-import { type AttemptEnded, Outcome, SchemaCheck } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { type Experiment, type MetricName, type Observations, runOf } from "#libs/experiments/index.ts";
+import { type AttemptEnded, Outcome, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Experiment, type MetricName, type Observations, runOf, shadowName } from "#libs/experiments/index.ts";
 import { addSample, emptyMoments, fnv1a32, type Moments } from "#libs/statistics/index.ts";
 
 /** Without statistics: this many failures in a row, or this many among the last outcomes. */
@@ -130,6 +130,23 @@ export class ExperimentWatch {
     if (outputTokens > 0) sample(arm, "cost_per_1k", (costNanoUsd * 1_000) / outputTokens);
   }
 
+  /** A shadow copy ended: it is compared, and kills nobody. */
+  copied(experiment: Experiment, armName: string, ended: AttemptEnded): void {
+    const failed = ended.outcome === Outcome.FAILED && ERRORS.has(ended.reason);
+    if (!failed && ended.outcome !== Outcome.OK) return;
+    const watched = this.#of(experiment);
+    const arm = armOf(watched, shadowName(armName));
+    watched.changed = true;
+    observe(arm, failed || ended.garbage, ended);
+    if (failed) return;
+    observeAnswer(arm, ended);
+    const cost = Number(ended.costNanoUsd);
+    sample(arm, "cost", cost);
+    if (ended.outputTokens > 0) sample(arm, "cost_per_1k", (cost * 1_000) / ended.outputTokens);
+    const agreement = ended.review?.toolAgreement ?? ToolAgreement.UNSPECIFIED;
+    if (agreement !== ToolAgreement.UNSPECIFIED) sample(arm, "tool_agreement", agreement === ToolAgreement.AGREES ? 1 : 0);
+  }
+
   /** The breakers of all backends of an arm are open. */
   broken(experiment: Experiment, armName: string): void {
     if (armName === experiment.control || !isUnderWay(experiment)) return;
@@ -204,6 +221,7 @@ function observeAnswer(arm: Watched, { review }: AttemptEnded): void {
   if (review === undefined) return;
   sample(arm, "refusal", review.refused ? 1 : 0);
   sample(arm, "empty", review.empty ? 1 : 0);
+  if (review.textBytes > 0) sample(arm, "length", review.textBytes);
   if (review.schema !== SchemaCheck.UNSPECIFIED) sample(arm, "schema_valid", review.schema === SchemaCheck.VALID ? 1 : 0);
 }
 

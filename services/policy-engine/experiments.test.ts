@@ -192,8 +192,8 @@ test("a judge's question takes part in no experiment, and a copy goes to its arm
   assert.deepEqual([refused.result.case, refused.arm], ["deny", "b"]);
   await scene.clock.advanceAsync(1_000);
   assert.deepEqual(
-    scene.reports.flatMap(({ observations }) => observations),
-    [],
+    scene.reports.flatMap(({ observations }) => observations.flatMap(({ arms }) => arms.map(({ arm }) => arm))),
+    ["shadow:b"],
     "copies are no traffic of the arm",
   );
   assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");

@@ -236,12 +236,14 @@ export class LiveEngine {
   /** The attempt counts for the arm that its backend was chosen for. */
   #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded): void {
     const { decision, request } = holding.evidence;
-    // Copies and judges are no traffic of the arm: nobody waits for them.
-    if (request.role !== "") return;
+    // A judge's answers are no traffic of an arm.
+    if (request.role === "judge") return;
     if (decision.experiment === "" || decision.result.case !== "allow") return;
     if (!decision.result.value.candidates.some(({ backend }) => backend === report.backend)) return;
     const compiled = this.#snapshot.experiments.get(decision.experiment);
     if (compiled === undefined) return;
+    // Nobody waits for copies: they are compared apart.
+    if (request.role === "shadow") return this.experiments.copied(compiled.experiment, decision.arm, ended);
     holding.costNanoUsd += Number(ended.costNanoUsd);
     if (ended.outcome === Outcome.OK) {
       holding.answered = true;

@@ -10,6 +10,7 @@ import { ROOT } from "../tidy/sources.ts";
 
 const run = promisify(execFile);
 const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+const experiments = readFileSync(join(ROOT, "docs/experiments.md"), "utf8");
 
 let dir: string;
 let dev: ChildProcess;
@@ -17,8 +18,8 @@ let banner = "";
 let ports: number[];
 
 /** Commands of the README's fenced block behind a marker, one string each, continued lines joined. */
-function commandsOf(marker: string): string[] {
-  const block = new RegExp(`<!-- example: ${marker} -->\\n\`\`\`console\\n([\\s\\S]*?)\`\`\``).exec(readme)![1]!;
+function commandsOf(marker: string, text = readme): string[] {
+  const block = new RegExp(`<!-- example: ${marker} -->\\n\`\`\`console\\n([\\s\\S]*?)\`\`\``).exec(text)![1]!;
   return block
     .replaceAll("\\\n", " ")
     .split("\n")
@@ -29,6 +30,13 @@ function commandsOf(marker: string): string[] {
 /** The README's addresses are the defaults; the test's are free ones. */
 function onFreePorts(command: string): string {
   return command.replaceAll("127.0.0.1:4100", `127.0.0.1:${ports[0]}`);
+}
+
+/** Runs a documented command against the test's gateway. */
+async function runExample(command: string): Promise<string> {
+  const env = { ...process.env, NO_COLOR: "1", SIGNALBOX_ADMIN: `http://127.0.0.1:${ports[1]}` };
+  const text = onFreePorts(command).replace("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
+  return (await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 60_000 })).stdout;
 }
 
 before(async () => {
@@ -74,9 +82,7 @@ test("the banner is the README's, but for times and ports", () => {
 
 for (const [number, command] of commandsOf("two-minutes").entries()) {
   test(`example ${number + 1} of the two minutes runs: ${command.slice(0, 60)}`, async () => {
-    const env = { ...process.env, NO_COLOR: "1", SIGNALBOX_ADMIN: `http://127.0.0.1:${ports[1]}` };
-    const text = onFreePorts(command).replace("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
-    const { stdout } = await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 60_000 });
+    const stdout = await runExample(command);
     if (command.startsWith("curl")) {
       assert.match(stdout, /^HTTP\/1\.1 200/);
       assert.match(stdout, /x-signalbox-backend: sim-/);
@@ -85,13 +91,26 @@ for (const [number, command] of commandsOf("two-minutes").entries()) {
   });
 }
 
-test("the README's configuration is valid", async () => {
-  const yaml = /```yaml\n([\s\S]*?)```/.exec(readme)![1]!;
-  const file = join(dir, "signalbox.yaml");
-  writeFileSync(file, yaml);
-  const { stdout } = await run(join(ROOT, "bin/signalbox"), ["config", "validate", "--config", file], { cwd: ROOT });
-  assert.match(stdout, /valid/i);
-});
+for (const [number, command] of commandsOf("feedback", experiments).entries()) {
+  test(`example ${number + 1} of the experiments runs: ${command.slice(0, 60)}`, async () => {
+    const stdout = await runExample(command);
+    if (command.startsWith("ID=")) assert.match(stdout, /"object":"feedback".*"experiment":"cheap=/);
+    else assert.match(stdout, /cheap/);
+  });
+}
+
+for (const [name, text] of [
+  ["README", readme],
+  ["experiments", experiments],
+] as const) {
+  test(`the configuration of the ${name} is valid`, async () => {
+    const yaml = /```yaml\n([\s\S]*?)```/.exec(text)![1]!;
+    const file = join(dir, "signalbox.yaml");
+    writeFileSync(file, yaml);
+    const { stdout } = await run(join(ROOT, "bin/signalbox"), ["config", "validate", "--config", file], { cwd: ROOT });
+    assert.match(stdout, /valid/i);
+  });
+}
 
 test("every npm script and file the README names exists", () => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> };

@@ -51,6 +51,41 @@ export interface BenchOptions extends CommonOptions {
   readonly progress: boolean;
 }
 
+export interface ReplayOptions extends CommonOptions {
+  /** Decisions made from then on, and before then; ms since the epoch. */
+  readonly sinceMs: number;
+  readonly untilMs: number;
+  /** Configuration to try instead of the recorded one. */
+  readonly tryConfig: string | undefined;
+  /** Shares to try, by experiment and arm. */
+  readonly weights: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  /** Backends to do without. */
+  readonly without: readonly string[];
+}
+
+/** One side of a replay: what was decided, or what would have been. Costs and times as predicted for the first choices. */
+export interface ReplaySide {
+  readonly decisions: number;
+  readonly denied: number;
+  readonly cost_nano_usd: string;
+  readonly mean_ttft_ms: number;
+  readonly mean_tpot_ms: number;
+  readonly backends: Readonly<Record<string, number>>;
+  readonly arms: Readonly<Record<string, number>>;
+}
+
+/** What a replay came to, as it is printed. */
+export interface ReplayReport {
+  readonly records: number;
+  readonly replayed: number;
+  readonly same: number;
+  /** Decisions that could not be replayed, by reason. */
+  readonly left: Readonly<Record<string, number>>;
+  readonly before: ReplaySide;
+  readonly after: ReplaySide;
+  readonly minutes: readonly { readonly at: string; readonly before: ReplaySide; readonly after: ReplaySide }[];
+}
+
 export type CheckOptions = CommonOptions;
 
 /** One thing `signalbox check` looked at. */
@@ -72,4 +107,6 @@ export interface CliActions {
   /** Prints its own report. */
   bench(options: BenchOptions): Promise<number>;
   check(options: CheckOptions): Promise<readonly CheckResult[]>;
+  /** Runs recorded decisions of the data folder through another policy; `progress` hears how many were read. */
+  replay(options: ReplayOptions, progress: (records: number) => void): Promise<ReplayReport>;
 }

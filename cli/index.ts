@@ -28,6 +28,9 @@ export type {
   CommonOptions,
   DevOptions,
   PortOptions,
+  ReplayOptions,
+  ReplayReport,
+  ReplaySide,
   ServeOptions,
   SimServeOptions,
 } from "./actions.ts";

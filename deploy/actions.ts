@@ -12,6 +12,7 @@ import { runChecks } from "./checks.ts";
 import { releaseStartMemory } from "./memory.ts";
 import { startProcess, type ProcessOptions, type RunningProcess } from "./process.ts";
 import { fixedConfig, openConfigFile } from "./reload.ts";
+import { replayRecords } from "./replay.ts";
 import { parseRole, ROLES, type RoleChoice } from "./roles.ts";
 import { runUntilSignalled, untilSignalled } from "./signals.ts";
 
@@ -25,6 +26,7 @@ export const actions: CliActions = {
   simServe,
   bench: (options) => runBench(options),
   check: (options) => runChecks(options),
+  replay: (options, progress) => replayRecords(options, progress),
 };
 
 /** `signalbox dev`: everything in one process, over simulated providers unless a file names others. */

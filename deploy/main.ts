@@ -8,6 +8,7 @@ const actions: CliActions = {
   simServe: async (options) => (await load()).actions.simServe(options),
   bench: async (options) => (await load()).actions.bench(options),
   check: async (options) => (await load()).actions.check(options),
+  replay: async (options, progress) => (await load()).actions.replay(options, progress),
 };
 
 const { runCli } = await import("#cli/index.ts");

@@ -10,6 +10,7 @@ import { advertisedAddress } from "./advertise.ts";
 import type { ProcessContext } from "./context.ts";
 import { stateFile } from "./data-dir.ts";
 import { createOutbox } from "./outbox.ts";
+import { openRecords } from "./records.ts";
 import type { NearHosts } from "./near.ts";
 import type { Role, RoleChoice } from "./roles.ts";
 import type { Topology } from "./topology.ts";
@@ -59,9 +60,16 @@ function loadProviderAdapters(context: ProcessContext, _topology: Topology, near
 }
 
 function loadPolicyEngine(context: ProcessContext, topology: Topology, near: NearHosts): LoadedModule {
-  const host = createPolicyEngine({ ...context, ledger: topology.ledger(), control: topology.control(), engineId: context.instance });
+  const records = openRecords(context);
+  const host = createPolicyEngine({
+    ...context,
+    ledger: topology.ledger(),
+    control: topology.control(),
+    engineId: context.instance,
+    ...(records === undefined ? {} : { records: records.records }),
+  });
   near.policy = host;
-  return { module: host.module, services: [policyRpc(host)] };
+  return { module: host.module, parts: records === undefined ? [] : [records.module], services: [policyRpc(host)] };
 }
 
 function loadIngress(context: ProcessContext, topology: Topology, near: NearHosts): LoadedModule {

@@ -3,6 +3,7 @@ import type { VerbContext, VerbRunner } from "../context.ts";
 import { EXIT } from "../exit.ts";
 import type { Fields } from "../format.ts";
 import { parseDuration, parseWhole } from "../options.ts";
+import { addReplayVerb } from "./replay.ts";
 import { confirmationText, experimentText } from "./experiment-text.ts";
 
 /** How long a change waits until every replica has it, ms: longer than replicas need without NATS. */
@@ -36,7 +37,7 @@ async function printChange({ print }: VerbContext, made: Fields): Promise<number
   return made["confirmed"] === false ? EXIT.failed : EXIT.ok;
 }
 
-/** Adds `experiments start|ramp|status|rollback|promote`. */
+/** Adds `experiments start|ramp|status|rollback|promote|replay`. */
 export function addExperimentVerbs(program: Command, runner: VerbRunner): void {
   const experiments = program.command("experiments").description("compare backends and model versions on live traffic");
   const start = experiments
@@ -90,6 +91,8 @@ export function addExperimentVerbs(program: Command, runner: VerbRunner): void {
     const body = { ...command.opts<{ reason?: string }>(), wait_ms: CONFIRM_MS };
     return printChange(context, await context.admin().call("POST", `${pathOf(command)}/rollback`, body));
   });
+
+  addReplayVerb(experiments, runner);
 
   const promote = experiments.command("promote <name> <arm>").description("give every unit to one arm");
   runner.run(promote, async (context, command) => {

@@ -3,7 +3,7 @@ import type { VerbRunner } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 
 /** Words that are taken but do nothing yet. A group's verbs follow it. */
-const LATER: readonly (readonly [string, ...string[]])[] = [["top"], ["tap"], ["experiments", "replay"]];
+const LATER: readonly (readonly [string, ...string[]])[] = [["top"], ["tap"]];
 
 /** Adds the verbs that are not built: they say so in one line and end with the usage code, and help does not list them. */
 export function addLaterVerbs(program: Command, runner: VerbRunner): void {

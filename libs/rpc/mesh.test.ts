@@ -295,7 +295,13 @@ test("explanations are asked of every engine until one has the record", async ()
   const client = createExplainClient({ ...base, addresses: servers.map(({ address }) => address) });
   const ask = () => client.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "id", value: "one" } });
   assert.equal(await ask(), undefined);
-  hosts[1]!.record = { $typeName: "signalbox.policy.v1.DecisionRecord", decidedAtMs: 5, responseIds: ["r"] };
+  hosts[1]!.record = {
+    $typeName: "signalbox.policy.v1.DecisionRecord",
+    decidedAtMs: 5,
+    responseIds: ["r"],
+    controlRevision: 0n,
+    others: [],
+  };
   assert.equal((await ask())?.decidedAtMs, 5);
   await servers[0]!.server.stop();
   assert.equal((await ask())?.decidedAtMs, 5);

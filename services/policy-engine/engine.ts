@@ -16,6 +16,17 @@ export interface Evidence {
   /** TERMS of the allowed candidates, in their order. */
   readonly terms: readonly number[];
   readonly decidedAtMs: number;
+  /** The policy it was made under. */
+  readonly made: Pick<PolicySnapshot, "config" | "control">;
+  /** The backends of the experiment's other arms as they would have been judged; undefined without an experiment, or for dry runs. */
+  readonly others?: Others | undefined;
+}
+
+/** Judged, but not for this request's arm. */
+interface Others {
+  readonly candidates: readonly Candidate[];
+  readonly terms: readonly number[];
+  readonly excluded: readonly Candidate[];
 }
 
 /** What an allowed request takes up at its first candidate. */
@@ -40,6 +51,8 @@ const NO_TERMS: readonly number[] = [];
 export class Engine {
   readonly #id: string;
   readonly #judge = new Judge();
+  /** For the other arms of an experiment: what the first one found is still needed. */
+  readonly #spare = new Judge();
 
   constructor(id: string) {
     this.#id = id;
@@ -55,7 +68,7 @@ export class Engine {
   /** The decision that carries a denial found elsewhere. */
   refuse(request: DecideRequest, snapshot: PolicySnapshot, denial: Denial, wallMs: number): Evidence {
     const decision = setDenial(decisionOf(this.#id, snapshot, request.decisionId, 0, undefined), denial);
-    return { request, decision, excluded: [], terms: NO_TERMS, decidedAtMs: wallMs };
+    return { request, decision, excluded: [], terms: NO_TERMS, decidedAtMs: wallMs, made: snapshot };
   }
 
   /** The same for a request resolved before, as when it waited. */
@@ -70,16 +83,25 @@ export class Engine {
     const { request } = resolved;
     const decision = decisionOf(this.#id, snapshot, request.decisionId, options.seed, resolved);
     const excluded = excludedCandidates(context);
+    const others = options.live ? this.#others(resolved, snapshot, state, now, options) : undefined;
     if (judgement.ordered === 0) {
       decision.excluded = excluded;
       setDenial(decision, denialOf(context, excluded));
-      return decided({ request, decision, excluded, terms: NO_TERMS, decidedAtMs: now.wallMs }, undefined);
+      return decided({ request, decision, excluded, terms: NO_TERMS, decidedAtMs: now.wallMs, made: snapshot, others }, undefined);
     }
     const candidates = allowedCandidates(context, options.explain ? Number.POSITIVE_INFINITY : decision.maxAttempts);
     if (candidates.length === 1 && candidates[0]!.standing === "trial") decision.maxAttempts = 1;
     decision.result = { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates } };
     if (options.explain) decision.excluded = excluded;
-    const evidence = { request, decision, excluded, terms: termsOf(context, candidates.length), decidedAtMs: now.wallMs };
+    const evidence = {
+      request,
+      decision,
+      excluded,
+      terms: termsOf(context, candidates.length),
+      decidedAtMs: now.wallMs,
+      made: snapshot,
+      others,
+    };
     return decided(evidence, this.#reservation(context));
   }
 
@@ -109,6 +131,17 @@ export class Engine {
     const { evidence } = verdict;
     evidence.decision.excluded = [...evidence.decision.excluded, ...ruledOut];
     return { ...verdict, evidence: { ...evidence, excluded: [...evidence.excluded, ...ruledOut] } };
+  }
+
+  /** Judges the other arms' backends, for the record: what would other weights have done? */
+  #others(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Others | undefined {
+    const { assignment } = resolved;
+    if (assignment === undefined || assignment.arm.others.length === 0 || snapshot.config.telemetry.decisions.share === 0) return undefined;
+    const judged = { ...resolved, model: { ...resolved.model, candidates: assignment.arm.others } };
+    const judgement = this.#spare.judge(judged, snapshot, state, now, { ...options, live: false });
+    const context: AnswerContext = { judge: this.#spare, judgement, resolved: judged, snapshot, state, nowMs: now.monoMs };
+    const candidates = judgement.ordered === 0 ? [] : allowedCandidates(context, Number.POSITIVE_INFINITY);
+    return { candidates, terms: termsOf(context, candidates.length), excluded: excludedCandidates(context) };
   }
 
   #reservation(context: AnswerContext): Reservation {

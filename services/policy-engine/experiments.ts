@@ -15,6 +15,8 @@ import type { CompiledModel } from "./models.ts";
 export interface CompiledArm {
   readonly name: string;
   readonly model: CompiledModel;
+  /** Candidates of the experiment's other arms that are not its own. */
+  readonly others: Int32Array;
   /** JSON of what it changes in requests; empty = nothing. */
   readonly requestChange: Uint8Array;
   /** What that does to a request's estimate. */
@@ -188,9 +190,11 @@ function compile(
   indexOf: ReadonlyMap<string, number>,
   config: Config,
 ): CompiledExperiment {
-  const arms = experiment.arms.map((arm): CompiledArm => ({
+  const candidates = experiment.arms.map(({ backends }) => (backends === undefined ? free : Int32Array.from(indicesOf(backends, indexOf))));
+  const arms = experiment.arms.map((arm, at): CompiledArm => ({
     name: arm.name,
-    model: { ...model, candidates: arm.backends === undefined ? free : Int32Array.from(indicesOf(arm.backends, indexOf)) },
+    model: { ...model, candidates: candidates[at]! },
+    others: othersThan(candidates[at]!, candidates),
     requestChange: arm.request === undefined ? NO_CHANGE : Buffer.from(JSON.stringify(arm.request)),
     effect: arm.request === undefined ? NO_EFFECT : changeEffect(arm.request),
   }));
@@ -198,6 +202,10 @@ function compile(
   const usual = arms.find((_, index) => experiment.arms[index]!.weight > 0.5) ?? control;
   const shadow = shadowOf(experiment, arms, config.experiments.get(experiment.name)?.shareShadow ?? 0);
   return { experiment, shadow, revision: BigInt(experiment.revision), arms, control, usual };
+}
+
+function othersThan(own: Int32Array, all: readonly Int32Array[]): Int32Array {
+  return Int32Array.from(new Set(all.flatMap((each) => [...each]).filter((index) => !own.includes(index))));
 }
 
 function indicesOf(backends: readonly string[], indexOf: ReadonlyMap<string, number>): number[] {

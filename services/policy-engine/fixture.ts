@@ -25,6 +25,7 @@ import {
 import { blankLine } from "#libs/money/index.ts";
 import type { ControlPeer, ReportRequest, LedgerPeer, PolicySession } from "#libs/peers/index.ts";
 import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
+import type { DecisionRecords } from "./records.ts";
 import { createPolicyEngine, type PolicyEngineHost } from "./module.ts";
 
 /** A backend for tests: everything default but what is given. */
@@ -140,7 +141,12 @@ export interface World {
 }
 
 /** Builds a world and starts it. */
-export async function world(initial: Config, prices: PriceBook = book({}), seed = 1): Promise<World> {
+export async function world(
+  initial: Config,
+  prices: PriceBook = book({}),
+  seed = 1,
+  recordsOver?: (clock: FakeClock) => DecisionRecords,
+): Promise<World> {
   const clock = new FakeClock();
   const random = new SeededRandom(seed);
   const bus = createMemoryBus({ clock, logger: silentLogger });
@@ -156,6 +162,7 @@ export async function world(initial: Config, prices: PriceBook = book({}), seed 
     ledger: { priceBook: () => Promise.resolve(prices) } as LedgerPeer,
     control: { report: (request: ReportRequest) => Promise.resolve(void reports.push(request)) } as unknown as ControlPeer,
     engineId: "engine-1",
+    ...(recordsOver === undefined ? {} : { records: recordsOver(clock) }),
   });
   await host.module.start();
   const session = host.openSession("ingress-1");

@@ -1,8 +1,10 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { type DecisionRecord, DecisionRecordSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
+import { codecOf } from "#libs/rpc/index.ts";
 import type { Evidence } from "./engine.ts";
 import { type DecisionRecords, MemoryRecords, recordOf } from "./records.ts";
+import { encodePolicy, policyKey } from "./recorded-policy.ts";
 
 /** Where blocks of records are kept: a ring of files, say. Who provides it bounds it and lets the oldest go. */
 export interface RecordPort {
@@ -10,10 +12,16 @@ export interface RecordPort {
   append(block: Uint8Array): void;
   /** All blocks, the newest first. */
   blocks(): AsyncIterable<Uint8Array>;
+  /** Keeps what decisions were made under, by name; what is there stays. Never throws and never blocks. */
+  keepPolicy(name: string, policy: Uint8Array): void;
 }
 
-/** Decisions are written this long after they were made, in one block: by then most have their response ids, ms. */
+/** Decisions are written this long after they were made: by then most have their response ids, ms. */
 const WRITE_MS = 1_000;
+
+/** How often some of them are written, and how many at a time: a slice keeps the event loop for about a millisecond. */
+const SLICE_MS = 20;
+const SLICE = 64;
 
 /** Decisions waiting to be written: a second at a thousand a second, eight times over. Beyond, they stay in memory only. */
 const PENDING_MAX = 8_192;
@@ -21,23 +29,38 @@ const PENDING_MAX = 8_192;
 /** A block's records are framed by their length, four bytes, little-endian. */
 const LENGTH_BYTES = 4;
 
+/** Policies that were told to the port: more change back and forth than anybody looks at. */
+const POLICIES_MAX = 64;
+
+const CODEC = codecOf(DecisionRecordSchema);
+
 /** Decision records in memory and, a second later, behind a port: what memory has let go is looked for there. */
 export class StoredRecords implements DecisionRecords {
   readonly #memory: MemoryRecords;
   readonly #port: RecordPort;
+  readonly #clock: Clock;
   readonly #timer: Timer;
   #pending: Evidence[] = [];
-  #links = new Map<string, string[]>();
+  /** First of `pending` that is not written. */
+  #head = 0;
+  /** Decisions among them, by id: their response ids are written with them. */
+  readonly #waiting = new Map<string, number>();
+  readonly #links = new Map<string, string[]>();
+  readonly #policies = new Set<string>();
 
   constructor(port: RecordPort, clock: Clock, memory = new MemoryRecords()) {
     this.#memory = memory;
     this.#port = port;
-    this.#timer = clock.every(WRITE_MS, () => this.flush());
+    this.#clock = clock;
+    this.#timer = clock.every(SLICE_MS, () => this.#write(this.#clock.now() - WRITE_MS, SLICE));
   }
 
   keep(evidence: Evidence): void {
     this.#memory.keep(evidence);
-    if (this.#pending.length < PENDING_MAX) this.#pending.push(evidence);
+    if (this.#pending.length - this.#head >= PENDING_MAX) return;
+    this.#pending.push(evidence);
+    const { decisionId } = evidence.request;
+    this.#waiting.set(decisionId, (this.#waiting.get(decisionId) ?? 0) + 1);
   }
 
   link(evidence: Evidence, responseId: string): void {
@@ -63,27 +86,51 @@ export class StoredRecords implements DecisionRecords {
     return undefined;
   }
 
-  /** Writes what waits to be written. */
-  flush(): void {
-    if (this.#pending.length === 0 && this.#links.size === 0) return;
-    const records = this.#pending.map((evidence) => {
-      const { decisionId } = evidence.request;
-      const responseIds = this.#links.get(decisionId) ?? [];
-      this.#links.delete(decisionId);
-      return recordOf(evidence, responseIds);
-    });
-    for (const [decisionId, responseIds] of this.#links) {
-      records.push(create(DecisionRecordSchema, { request: { decisionId }, responseIds }));
-    }
-    this.#pending = [];
-    this.#links = new Map();
-    this.#port.append(writeBlock(records));
-  }
-
   /** Writes what is left and stops. */
   close(): void {
     this.#timer.cancel();
-    this.flush();
+    while (this.#head < this.#pending.length || this.#links.size > 0) this.#write(Number.POSITIVE_INFINITY, SLICE);
+  }
+
+  /** Writes decisions made until `untilMs`, at most so many, and ids that came for decisions written before. */
+  #write(untilMs: number, most: number): void {
+    const records: DecisionRecord[] = [];
+    while (records.length < most && this.#head < this.#pending.length) {
+      const evidence = this.#pending[this.#head]!;
+      if (evidence.decidedAtMs > untilMs) break;
+      this.#head++;
+      records.push(this.#recordOf(evidence));
+    }
+    for (const [decisionId, responseIds] of this.#links) {
+      if (records.length >= most) break;
+      if (this.#waiting.has(decisionId)) continue;
+      this.#links.delete(decisionId);
+      records.push(linkRecord(decisionId, responseIds));
+    }
+    if (this.#head > PENDING_MAX / 2 || this.#head === this.#pending.length) {
+      this.#pending = this.#pending.slice(this.#head);
+      this.#head = 0;
+    }
+    if (records.length > 0) this.#port.append(writeBlock(records));
+  }
+
+  #recordOf(evidence: Evidence): DecisionRecord {
+    const { decisionId } = evidence.request;
+    const left = (this.#waiting.get(decisionId) ?? 1) - 1;
+    if (left > 0) this.#waiting.set(decisionId, left);
+    else this.#waiting.delete(decisionId);
+    const responseIds = this.#links.get(decisionId) ?? [];
+    if (left <= 0) this.#links.delete(decisionId);
+    this.#keepPolicy(evidence);
+    return recordOf(evidence, responseIds);
+  }
+
+  #keepPolicy({ made, decision }: Evidence): void {
+    const name = policyKey(decision.configVersion, made.control?.revision ?? 0n);
+    if (this.#policies.has(name)) return;
+    if (this.#policies.size >= POLICIES_MAX) this.#policies.clear();
+    this.#policies.add(name);
+    this.#port.keepPolicy(name, encodePolicy(made.config, made.control));
   }
 
   /** From the newest block back. A response id may stand in a later block than its decision: then that decision is looked for. */
@@ -104,8 +151,13 @@ export class StoredRecords implements DecisionRecords {
   }
 }
 
+/** Ids alone, for a decision that is written already. */
+function linkRecord(decisionId: string, responseIds: string[]): DecisionRecord {
+  return create(DecisionRecordSchema, { request: { decisionId }, responseIds });
+}
+
 function writeBlock(records: readonly DecisionRecord[]): Uint8Array {
-  const parts = records.map((record) => toBinary(DecisionRecordSchema, record));
+  const parts = records.map((record) => CODEC.encode(record));
   const block = new Uint8Array(parts.reduce((sum, part) => sum + LENGTH_BYTES + part.length, 0));
   const view = new DataView(block.buffer);
   let at = 0;
@@ -118,14 +170,14 @@ function writeBlock(records: readonly DecisionRecord[]): Uint8Array {
 }
 
 /** Records of a block, in the order written; a torn or damaged end is left out. */
-function readBlock(block: Uint8Array): readonly DecisionRecord[] {
+export function readBlock(block: Uint8Array): readonly DecisionRecord[] {
   const records: DecisionRecord[] = [];
   const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
   for (let at = 0; at + LENGTH_BYTES <= block.length;) {
     const until = at + LENGTH_BYTES + view.getUint32(at, true);
     if (until > block.length) break;
     try {
-      records.push(fromBinary(DecisionRecordSchema, block.subarray(at + LENGTH_BYTES, until)));
+      records.push(CODEC.decode(block.subarray(at + LENGTH_BYTES, until)));
     } catch {
       break;
     }

@@ -11,6 +11,7 @@ class MemoryPort implements RecordPort {
   append(block: Uint8Array): void {
     this.kept.push(block);
   }
+  keepPolicy(): void {}
   async *blocks(): AsyncIterable<Uint8Array> {
     yield* this.kept.toReversed();
   }

@@ -87,7 +87,8 @@ export class MemoryRecords implements DecisionRecords {
 }
 
 function bytesOf(evidence: Evidence): number {
-  return RECORD_BYTES + (evidence.excluded.length + evidence.terms.length / TERMS.length) * CANDIDATE_BYTES;
+  const others = evidence.others === undefined ? 0 : evidence.others.candidates.length + evidence.others.excluded.length;
+  return RECORD_BYTES + (evidence.excluded.length + evidence.terms.length / TERMS.length + others) * CANDIDATE_BYTES;
 }
 
 /** The record of a decision: every candidate with its terms, the excluded ones with their reasons. */
@@ -104,7 +105,14 @@ export function recordOf(evidence: Evidence, responseIds: readonly string[]): De
     decision: full,
     decidedAtMs: evidence.decidedAtMs,
     responseIds: [...responseIds],
+    controlRevision: evidence.made.control?.revision ?? 0n,
+    others: othersOf(evidence.others),
   };
+}
+
+function othersOf(others: Evidence["others"]): Candidate[] {
+  if (others === undefined) return [];
+  return [...others.candidates.map((candidate, place) => withTerms(candidate, others.terms, place)), ...others.excluded];
 }
 
 function withTerms(candidate: Candidate, values: readonly number[], place: number): Candidate {

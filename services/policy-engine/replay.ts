@@ -1,6 +1,7 @@
+import type { Candidate } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { HOLDER_SHARE, recordedWeights } from "./judge.ts";
-import { createTable, pick, STANDING_WORDS } from "./pick.ts";
+import { createTable, pick, type PickWeights, STANDING_WORDS } from "./pick.ts";
 import { CLASS_NUMBER, type SchedulingClass } from "./resolve.ts";
 
 /**
@@ -9,9 +10,21 @@ import { CLASS_NUMBER, type SchedulingClass } from "./resolve.ts";
  * what ties go by.
  */
 export function replay(record: DecisionRecord, configured: readonly string[], explore: boolean): readonly string[] {
-  const decision = record.decision;
+  const { decision } = record;
   if (decision?.result.case !== "allow") return [];
   const { candidates } = decision.result.value;
+  const weights = recordedWeights(classOf(decision.requestClass), decision.ttftTargetMs, decision.tpotTargetMs);
+  return pickAgain(record, candidates, configured, weights, explore);
+}
+
+/** Picks among these candidates of a record, in configuration order, held against these targets. */
+export function pickAgain(
+  record: DecisionRecord,
+  candidates: readonly Candidate[],
+  configured: readonly string[],
+  weights: PickWeights,
+  explore: boolean,
+): readonly string[] {
   const byName = new Map(candidates.map((candidate) => [candidate.backend, candidate]));
   const names = configured.filter((name) => byName.has(name));
   const table = createTable(names.length);
@@ -32,8 +45,7 @@ export function replay(record: DecisionRecord, configured: readonly string[], ex
       mostSaved = saved + 1;
     }
   }
-  const weights = recordedWeights(classOf(decision.requestClass), decision.ttftTargetMs, decision.tpotTargetMs);
-  const count = pick(table, weights, decision.seed, explore);
+  const count = pick(table, weights, record.decision?.seed ?? 0, explore);
   return Array.from(table.order.subarray(0, count), (at) => names[at]!);
 }
 

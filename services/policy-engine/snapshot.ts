@@ -23,6 +23,8 @@ export interface CompiledBackend {
 /** Everything a decision depends on that changes by being replaced: configuration, control state, prices. Immutable. */
 export interface PolicySnapshot {
   readonly config: Config;
+  /** Control state it was compiled from; undefined before the first. */
+  readonly control: ControlState | undefined;
   readonly prices: PriceIndex;
   readonly backends: readonly CompiledBackend[];
   readonly indexOf: ReadonlyMap<string, number>;
@@ -72,6 +74,7 @@ export function compileSnapshot(file: Config, control: ControlState | undefined,
   const experiments = new ExperimentTable(config, control?.experiments ?? {}, configured, indexOf);
   return {
     config,
+    control,
     prices,
     backends,
     indexOf,

@@ -7,6 +7,8 @@ import type { Gateway } from "./gateway.ts";
 export interface RollbackFigures {
   readonly requests: number;
   readonly failed: number;
+  /** Failures by status (0 = no answer). */
+  readonly failures: Readonly<Record<string, number>>;
   /** Share of the requests before the command that went to the arm. */
   readonly shareBefore: number;
   /** When the last request was sent that still went to the arm; 0 = none after the command. */
@@ -23,7 +25,7 @@ export interface RollbackFigures {
 
 interface Sent {
   readonly atMs: number;
-  readonly ok: boolean;
+  readonly status: number;
   readonly arm: boolean;
 }
 
@@ -85,13 +87,19 @@ export async function measureRollback(
   await sending;
   const answers = await Promise.all(sent);
   for (const pool of pools) await pool.close();
+  const failed = answers.filter(({ status }) => status !== 200);
   const before = answers.filter(({ atMs }) => atMs < calledMs);
   const late = answers.filter(({ atMs, arm }) => arm && atMs >= calledMs);
   const lastToArmMs = Math.max(0, ...late.map(({ atMs }) => atMs - calledMs));
   const answer = JSON.parse(out) as { replicas: { replica: string; after_ms: number | null }[] };
   return {
     requests: answers.length,
-    failed: answers.filter(({ ok }) => !ok).length,
+    failed: failed.length,
+    failures: Object.fromEntries(
+      Map.groupBy(failed, ({ status }) => status)
+        .entries()
+        .map(([status, each]) => [status, each.length]),
+    ),
     shareBefore: before.filter(({ arm }) => arm).length / Math.max(1, before.length),
     lastToArmMs,
     requestsAfter: answers.filter(({ atMs }) => atMs > calledMs + lastToArmMs).length,
@@ -112,8 +120,8 @@ async function ask(pool: Pool, user: string): Promise<Sent> {
       body: JSON.stringify({ model: "chat", user, max_tokens: 8, messages: [{ role: "user", content: `[sim tokens=8] hello ${user}` }] }),
     });
     await body.dump();
-    return { atMs, ok: statusCode === 200, arm: headers["x-signalbox-backend"] === "b" };
+    return { atMs, status: statusCode, arm: headers["x-signalbox-backend"] === "b" };
   } catch {
-    return { atMs, ok: false, arm: false };
+    return { atMs, status: 0, arm: false };
   }
 }

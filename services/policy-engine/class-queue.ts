@@ -18,8 +18,8 @@ export interface Waiter {
   late: boolean;
 }
 
-/** What trying to dispatch a waiter came to. */
-export type Attempted = "settled" | "blocked";
+/** What trying to dispatch a waiter came to; held = there is room, but not for its tenant. */
+export type Attempted = "settled" | "blocked" | "held";
 
 /** Time constant of the pace and of the tokens served, ms. */
 const PACE_TAU_MS = 10_000;
@@ -27,6 +27,9 @@ const SERVED_TAU_MS = 60_000;
 
 /** Share of all dispatches that may be promotions of a class's oldest: enough to end every wait, too few to turn the order round. */
 const PROMOTION_SHARE = 0.1;
+
+/** Tenants passed over in one look at a lane because there is no room for them in particular. */
+const HELD_MAX = 8;
 
 /** Waiters of one kind by tenant: same model, same needs. One that cannot go holds back only those like it. */
 type Lane = Map<string, Heap<Waiter>>;
@@ -87,6 +90,12 @@ export class ClassQueue {
     if (lane !== undefined && this.#headOf(lane, 0) === undefined) this.#lanes.delete(key);
   }
 
+  /** Whether it is the first of its lane. */
+  isNext(waiter: Waiter, nowMs: number): boolean {
+    const lane = this.#lanes.get(laneOf(waiter.resolved));
+    return lane !== undefined && this.#headOf(lane, nowMs) === waiter;
+  }
+
   /** The latest waiter of the tenant with the most in the queue, if that is another than `tenant` with more than it. */
   pushOut(tenant: string): Waiter | undefined {
     let most = (this.#waiting.get(tenant) ?? 0) + 1;
@@ -114,9 +123,17 @@ export class ClassQueue {
   offer(nowMs: number, most: number, attempt: (waiter: Waiter) => Attempted): number {
     let settled = 0;
     for (const lane of this.#lanes.values()) {
+      let held: Set<string> | undefined;
       while (settled < most) {
-        const waiter = this.#headOf(lane, nowMs);
-        if (waiter === undefined || attempt(waiter) === "blocked") break;
+        const waiter = this.#headOf(lane, nowMs, held);
+        const came = waiter === undefined ? "blocked" : attempt(waiter);
+        if (waiter === undefined || came === "blocked") break;
+        if (came === "held") {
+          held ??= new Set();
+          if (held.size >= HELD_MAX) break;
+          held.add(waiter.resolved.request.tenant);
+          continue;
+        }
         this.settle(waiter);
         this.paceUp(nowMs);
         settled += 1;
@@ -165,10 +182,11 @@ export class ClassQueue {
   }
 
   /** The earliest due of the tenant served least. A scan: tenants that wait at once are few. */
-  #headOf(lane: Lane, nowMs: number): Waiter | undefined {
+  #headOf(lane: Lane, nowMs: number, without?: ReadonlySet<string>): Waiter | undefined {
     let best: Waiter | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (const [tenant, line] of lane) {
+      if (without?.has(tenant)) continue;
       let head = firstUnsettled(line);
       while (head !== undefined && !head.late && isLate(head, nowMs)) {
         line.pop();

@@ -1,5 +1,5 @@
 import type { AnswerContext } from "./answer.ts";
-import { inputBucket } from "./predict.ts";
+import { inputBucket } from "./input-buckets.ts";
 import { STANDING } from "./pick.ts";
 
 /** A hedge starts no earlier than this, ms. */

@@ -32,6 +32,8 @@ interface Hold {
   attemptId: string;
   readonly backend: BackendState;
   readonly compiled: CompiledBackend;
+  readonly model: string;
+  readonly tenant: string;
   readonly sinceMs: number;
   /** Of an upstream call, 0..1. */
   readonly share: number;
@@ -221,6 +223,8 @@ export class Holdings {
       attemptId: "",
       backend,
       compiled: this.#compiledOf(backend),
+      model: holding.model,
+      tenant: holding.request.tenant,
       sinceMs: nowMs,
       share: callShare(holding.request),
       basis,
@@ -241,6 +245,7 @@ export class Holdings {
     backend.rates.take(holding.request.inputTokens, nowMs);
     if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(backend, holding.request.prefixHashes, nowMs);
+    this.#state.shares.take(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
     this.#live.add(hold);
     return hold;
   }
@@ -262,6 +267,7 @@ export class Holdings {
     if (hold.holding.class === "batch") this.#batch--;
     const { backend } = hold;
     backend.inFlight -= hold.share;
+    this.#state.shares.release(hold.model, hold.tenant);
     backend.requests -= 1;
     backend.prefillTokens = Math.max(0, backend.prefillTokens - hold.prefillTokens);
     backend.contextTokens = Math.max(0, backend.contextTokens - hold.contextTokens);

@@ -30,6 +30,9 @@ const LAST_RESORT_EVERY_MS = 3_000;
 /** Share of the prompt that a prefix's holder must hold to be compared in any case. */
 export const HOLDER_SHARE = 0.1;
 
+/** A backend nothing was learned of for this long is idle, ms: what is known of one in use needs no exploring. */
+const IDLE_AFTER_MS = 5_000;
+
 /** In-flight quota of a backend with too few observations. */
 const UNCERTAIN_IN_FLIGHT = 2;
 
@@ -55,6 +58,8 @@ export interface Judgement {
   step: Step;
   /** True when all that are left are at their limits: the request waits. */
   mustWait: boolean;
+  /** True when some of them are only kept clear of this tenant: others need not wait behind it. */
+  held: boolean;
   /** Candidates in `table.order`. */
   ordered: number;
   weights: PickWeights;
@@ -73,6 +78,7 @@ export class Judge {
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
   readonly #keys = new Float64Array(BLOCKS_MAX);
   #rented: Uint8Array = new Uint8Array(16);
+  #held = false;
 
   /** Filter, predict, pick. Dry runs do not explore. */
   judge(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Judgement {
@@ -81,7 +87,7 @@ export class Judge {
     this.#reserve(count);
     const lengths = state.lengths.estimate(resolved.request.tenant, resolved.request.templateHash, resolved.model.name);
     const weights = weightsOf(resolved);
-    const judgement: Judgement = { count, step: "hard", mustWait: false, ordered: 0, weights, lengths };
+    const judgement: Judgement = { count, step: "hard", mustWait: false, held: false, ordered: 0, weights, lengths };
     if (this.#hard(resolved, snapshot, state, now, lengths) === 0) return judgement;
     judgement.step = "rate";
     if (this.#rate(resolved, state, now.monoMs) === 0) return judgement;
@@ -90,6 +96,7 @@ export class Judge {
       if (!this.#lastResort(resolved, state, now.monoMs)) return judgement;
     } else {
       judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs, options.lifted);
+      judgement.held = this.#held;
     }
     judgement.step = "chosen";
     this.#price(resolved, state);
@@ -145,6 +152,7 @@ export class Judge {
       this.table.gateMs[at] = prediction.gateMs;
       this.table.tpotMs[at] = prediction.tpotMs;
       this.table.scoreMs[at] = prediction.scoreMs;
+      this.table.idle[at] = now.monoMs - backendState.learnedAtMs > IDLE_AFTER_MS ? 1 : 0;
       this.ttftP90Ms[at] = prediction.ttftP90Ms;
       if (cost.unpriced && rejectUnpriced) out = OUT.price;
       else if (cost.upperNano > resolved.maxCostNano) out = OUT.cost;
@@ -221,6 +229,7 @@ export class Judge {
     const { standing } = this.table;
     let usable = 0;
     let trial = -1;
+    this.#held = false;
     for (let at = 0; at < candidates.length; at++) {
       if (this.out[at] !== OUT.none) continue;
       const index = candidates[at]!;
@@ -232,6 +241,11 @@ export class Judge {
       }
       if (!hasRoom(snapshot.backends[index]!, backend, resolved.class, snapshot, lifted, nowMs)) {
         standing[at] = STANDING.busy;
+        continue;
+      }
+      if (backend.load >= state.shares.mostFor(resolved.model.name, resolved.request.tenant, index)) {
+        standing[at] = STANDING.busy;
+        this.#held = true;
         continue;
       }
       usable++;

@@ -1,4 +1,5 @@
-import { BIAS_TAU_MS, faded, fixedOf, gapMs, inputBucket, PREFILL_RATE_TAU_MS, PRIOR } from "./predict.ts";
+import { inputBucket } from "./input-buckets.ts";
+import { BIAS_TAU_MS, faded, fixedOf, gapMs, PREFILL_RATE_TAU_MS, PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 

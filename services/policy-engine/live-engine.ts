@@ -125,7 +125,7 @@ export class LiveEngine {
     const startedMs = this.#monoMs();
     const resolved = resolve(request, this.#snapshot);
     if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
-    if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#wait(holder, resolved, startedMs);
+    if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#lineUp(holder, resolved, startedMs);
     const verdict = this.#look(resolved, false);
     return verdict.kind === "wait"
       ? this.#wait(holder, resolved, startedMs)
@@ -222,6 +222,7 @@ export class LiveEngine {
     for (const backend of this.#snapshot.backends) {
       refreshLimit(backend, this.state.backends[backend.index]!, this.#snapshot.paceTargets[backend.index]!, nowMs);
     }
+    this.state.shares.refresh(this.#snapshot, this.state.backends, nowMs);
     this.pump();
   }
 
@@ -281,6 +282,13 @@ export class LiveEngine {
     return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
   }
 
+  /** Waits behind others, or goes at once where it is its turn: who is ahead may be held back for what only it takes up. */
+  #lineUp(holder: Holder, resolved: Resolved, startedMs: number): Answer {
+    const answer = this.#wait(holder, resolved, startedMs);
+    if ("waiter" in answer && this.scheduler.isNext(answer.waiter, startedMs)) this.pump();
+    return answer;
+  }
+
   #wait(holder: Holder, resolved: Resolved, startedMs: number): Answer {
     const id = resolved.request.decisionId;
     const { promise, resolve: settle } = Promise.withResolvers<Decision>();
@@ -305,7 +313,7 @@ export class LiveEngine {
       return "settled";
     }
     const verdict = this.#look(resolved, lifted);
-    if (verdict.kind === "wait") return "blocked";
+    if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);
     settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));

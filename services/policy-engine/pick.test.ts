@@ -10,6 +10,7 @@ interface Row {
   readonly score?: number;
   readonly nano?: number;
   readonly standing?: number;
+  readonly idle?: boolean;
 }
 
 function tableOf(...rows: readonly Row[]): PickTable {
@@ -21,6 +22,7 @@ function tableOf(...rows: readonly Row[]): PickTable {
     table.tpotMs[at] = row.tpot ?? 10;
     table.scoreMs[at] = row.score ?? 1_000;
     table.marginalNano[at] = row.nano ?? 0;
+    table.idle[at] = row.idle === true ? 1 : 0;
     table.standing[at] = row.standing ?? STANDING.free;
   }
   return table;
@@ -64,11 +66,15 @@ test("near-ties go by chance and nothing else does", () => {
   );
 });
 
-test("one decision in a hundred tries a late candidate, and none when exploring is off", () => {
+test("one decision in a hundred tries a late candidate that nobody uses, and none when exploring is off", () => {
+  const idle = { gate: 5_000, idle: true } as const;
   let explored = 0;
-  for (let seed = 0; seed < 20_000; seed++) if (order(tableOf({}, { gate: 5_000 }), seed, true)[0] === 1) explored++;
+  for (let seed = 0; seed < 20_000; seed++) if (order(tableOf({}, idle), seed, true)[0] === 1) explored++;
   assert.ok(explored > 120 && explored < 290, String(explored));
-  for (let seed = 0; seed < 2_000; seed++) assert.equal(order(tableOf({}, { gate: 5_000 }), seed, false)[0], 0);
+  for (let seed = 0; seed < 2_000; seed++) {
+    assert.equal(order(tableOf({}, idle), seed, false)[0], 0);
+    assert.equal(order(tableOf({}, { gate: 5_000 }), seed, true)[0], 0, "one in use is known");
+  }
 });
 
 test("one decision in twenty makes a little-known candidate of the band known", () => {

@@ -14,7 +14,7 @@ const BAND_NANO = 10_000;
 /** Scores within this of the lowest are the same: chosen by chance, so that engines do not all choose one backend. */
 const NEAR_TIE = 1.02;
 
-/** Share of decisions that try a healthy candidate predicted not to meet the targets: predictions of backends nobody uses rot. */
+/** Share of decisions that try a healthy candidate predicted not to meet the targets, if it is idle: predictions of backends nobody uses rot. */
 const EXPLORE_SHARE = 0.01;
 
 /** Share of decisions that go to a candidate in the band of which too little is known, so that it becomes known. */
@@ -41,6 +41,8 @@ export interface PickTable {
   gateMs: Float64Array;
   tpotMs: Float64Array;
   scoreMs: Float64Array;
+  /** 1 = nothing was heard of it lately: its prediction may have rotted. */
+  idle: Uint8Array;
   marginalNano: Float64Array;
   /** True when the loads of other engines are not known: then two candidates are drawn instead of all being compared. */
   sampled: boolean;
@@ -64,6 +66,7 @@ export function createTable(size: number): PickTable {
     gateMs: new Float64Array(size),
     tpotMs: new Float64Array(size),
     scoreMs: new Float64Array(size),
+    idle: new Uint8Array(size),
     marginalNano: new Float64Array(size),
     sampled: false,
     holder: -1,
@@ -185,7 +188,8 @@ function promoteByChance(table: PickTable, count: number, seed: number, explore:
     while (from < count && group[order[from]!]! < GROUP.late) from++;
     let until = from;
     while (until < count && group[order[until]!] === GROUP.late) until++;
-    if (until > from) return moveToFront(order, from + Math.floor(chance(seed, 2) * (until - from)));
+    const place = from + Math.floor(chance(seed, 2) * (until - from));
+    if (until > from && table.idle[order[place]!] === 1) return moveToFront(order, place);
   }
   if (first !== GROUP.band) return;
   if (explore && chance(seed, 4) < ACQUAINT_SHARE) {

@@ -1,5 +1,6 @@
+import { INPUT_BUCKETS, inputBucket } from "./input-buckets.ts";
 import type { CompiledBackend } from "./snapshot.ts";
-import { type BackendState, INPUT_BUCKETS } from "./state.ts";
+import type { BackendState } from "./state.ts";
 
 /** The generic profile all engines start from, ms: an A100 with an 8-billion-parameter model. Wrong priors are learned away. */
 export const PRIOR = {
@@ -188,13 +189,6 @@ function predictOpaque(out: Prediction, state: BackendState, input: PredictInput
   // Between the 60th and the 90th percentile: the 90th of an ordinary cloud misses a target of a second on every slow minute.
   out.gateMs = Math.sqrt(out.ttftMs * out.ttftP90Ms);
   out.externalityMs = 0;
-}
-
-/** Index of the input bucket of a prompt. */
-export function inputBucket(tokens: number): number {
-  let index = 0;
-  while (tokens > INPUT_BUCKETS[index]!) index++;
-  return index;
 }
 
 /** The bucket of this prompt, or the nearest one that has seen enough. */

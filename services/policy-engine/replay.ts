@@ -37,6 +37,7 @@ export function pickAgain(
     table.tpotMs[at] = candidate.predictedTpotMs;
     table.scoreMs[at] = candidate.score;
     table.marginalNano[at] = Number(candidate.marginalNanoUsd);
+    table.idle[at] = candidate.terms["idle"] ?? 0;
     table.outputTokens = candidate.terms["output"] ?? 0;
     if (candidate.terms["sampled"] === 1) table.sampled = true;
     const saved = candidate.terms["saved"] ?? 0;

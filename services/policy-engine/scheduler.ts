@@ -77,6 +77,11 @@ export class Scheduler {
     return false;
   }
 
+  /** Whether it is this one's turn among those like it. */
+  isNext(waiter: Waiter, nowMs: number): boolean {
+    return this.#queue(waiter.resolved.class).isNext(waiter, nowMs);
+  }
+
   /** Lines a request up, `first` before its equals, or says why not: the class's queue is full, or it would be served too late. */
   enqueue(resolved: Resolved, nowMs: number, refuse: (denial: Denial) => void, first = false): Waiter | Denial {
     const queue = this.#queue(resolved.class);
@@ -168,7 +173,7 @@ export class Scheduler {
   #promote(queue: ClassQueue, nowMs: number, attempt: Attempt): void {
     const oldest = queue.oldest();
     if (oldest === undefined || nowMs - oldest.arrivedMs < PROMOTED_AFTER_MS[queue.name] || !queue.takePromotion()) return;
-    if (attempt(oldest, true) === "blocked") return;
+    if (attempt(oldest, true) !== "settled") return;
     queue.settle(oldest);
     queue.paceUp(nowMs);
   }

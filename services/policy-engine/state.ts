@@ -2,13 +2,12 @@ import type { BackendConfig, Config } from "#libs/config/model.ts";
 import { CircuitBreaker, ConcurrencyLimit } from "#libs/resilience/index.ts";
 import { HedgeBudget } from "./hedge-budget.ts";
 import { DecayingHistogram } from "./histogram.ts";
+import { INPUT_BUCKETS } from "./input-buckets.ts";
 import { OutputLengths } from "./lengths.ts";
 import { PrefixCache, PrefixNews } from "./prefix-cache.ts";
 import { RateBucket } from "./rate-bucket.ts";
+import { TenantShares } from "./shares.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
-
-/** Upper bounds of the input-size buckets that latencies of opaque backends are learned in, tokens. */
-export const INPUT_BUCKETS: readonly number[] = [256, 1_024, 4_096, 16_384, Number.POSITIVE_INFINITY];
 
 /** Latency observations count half after this, ms. */
 const LATENCY_HALF_LIFE_MS = 5 * 60_000;
@@ -133,6 +132,8 @@ export class EngineState {
   /** Whether there are other engines whose loads are not known now. */
   loadsStale = false;
   readonly hedges = new HedgeBudget();
+  /** What tenants take up, and which backends are kept clear of the heavy ones. */
+  readonly shares = new TenantShares();
   readonly #byName = new Map<string, BackendState>();
 
   constructor(snapshot: PolicySnapshot, nowMs: number) {

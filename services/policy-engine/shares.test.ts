@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
+import { backend, chosen, config, DONE, model, report, request, STARTED, world } from "./fixture.ts";
+import { TenantShares } from "./shares.ts";
+import { compileSnapshot } from "./snapshot.ts";
+import { EngineState } from "./state.ts";
+
+const NAMES = ["fast", "also-fast", "slow", "also-slow"];
+const CONFIG = config(
+  NAMES.map((name) => backend(name, { provider: "vllm" })),
+  [model("chat", NAMES, { class: "interactive" })],
+);
+
+interface Scene {
+  readonly shares: TenantShares;
+  readonly give: (tenant: string, count: number) => void;
+  readonly refresh: (nowMs: number) => void;
+  readonly heldFrom: (tenant: string) => readonly string[];
+}
+
+function scene(parts = CONFIG): Scene {
+  const snapshot = compileSnapshot(parts, undefined, EMPTY_PRICE_INDEX);
+  const state = new EngineState(snapshot, 0);
+  for (const name of ["slow", "also-slow"]) state.byName(name)!.decodeRatio = 2;
+  const { shares } = state;
+  return {
+    shares,
+    give: (tenant, count) => {
+      for (let done = 0; done < count; done++) shares.take("chat", tenant, 1_000);
+    },
+    refresh: (nowMs) => shares.refresh(snapshot, state.backends, nowMs),
+    heldFrom: (tenant) => NAMES.filter((_, index) => shares.mostFor("chat", tenant, index) < Number.POSITIVE_INFINITY),
+  };
+}
+
+test("a tenant alone, and tenants that take about the same, are kept from nothing", () => {
+  const { give, refresh, heldFrom } = scene();
+  give("heavy", 200);
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), []);
+  give("other", 100);
+  refresh(250);
+  assert.deepEqual([heldFrom("heavy"), heldFrom("other")], [[], []]);
+});
+
+test("a fast engine is kept clear of a tenant that floods beside a light one, up to where it serves as if idle", () => {
+  const { shares, give, refresh, heldFrom } = scene();
+  give("light", 2);
+  give("heavy", 200);
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), ["fast"]);
+  assert.deepEqual(heldFrom("light"), []);
+  const most = shares.mostFor("chat", "heavy", 0);
+  assert.ok(most >= 1 && most <= 10, String(most));
+});
+
+test("more is kept clear where light tenants need it, and never more than half", () => {
+  const { give, refresh, heldFrom } = scene();
+  give("light", 30);
+  give("heavy", 900);
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), ["fast", "slow"], "both fast ones would be more than half");
+});
+
+test("weights say what is heavy", () => {
+  const limits = { rpm: undefined, tpm: undefined, concurrency: undefined };
+  const gold = { name: "heavy", teams: [], budgets: [], limits: { ...limits, weight: 100 }, models: undefined };
+  const { give, refresh, heldFrom } = scene({ ...CONFIG, tenants: new Map([["heavy", gold]]) });
+  give("light", 2);
+  give("heavy", 150);
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), []);
+});
+
+test("a flood that ends is forgotten with the light tenant's silence, and nothing stays behind", () => {
+  const { shares, give, refresh, heldFrom } = scene();
+  give("light", 2);
+  give("heavy", 200);
+  refresh(0);
+  for (let count = 0; count < 200; count++) shares.release("chat", "heavy");
+  for (let count = 0; count < 2; count++) shares.release("chat", "light");
+  for (let second = 1; second <= 600; second++) refresh(second * 1_000);
+  assert.deepEqual(heldFrom("heavy"), []);
+  give("heavy", 1);
+  refresh(601_000);
+  assert.deepEqual(heldFrom("heavy"), []);
+});
+
+test("a light tenant goes at once past a queue of those kept from the engine it finds clear", async () => {
+  const names = ["a", "b"];
+  const parts = config(
+    names.map((name) => backend(name, { provider: "vllm", concurrency: { mode: "fixed", min: 1, max: 6 } })),
+    [model("chat", names, { class: "interactive" })],
+  );
+  const { session, clock } = await world(parts);
+  const decide = (tenant: string): { readonly id: string; readonly waits: boolean } => {
+    const asked = request("chat", { tenant, stream: true });
+    const { decision } = session.decide(asked);
+    if (decision instanceof Promise) {
+      void decision.catch(() => {});
+      return { id: asked.decisionId, waits: true };
+    }
+    session.report(report(asked.decisionId, chosen(decision)[0]!, STARTED));
+    return { id: asked.decisionId, waits: false };
+  };
+  assert.equal(decide("light").waits, false);
+  const flood = Array.from({ length: 40 }, () => decide("heavy"));
+  await clock.advanceAsync(1_000);
+  for (const { id, waits } of flood) if (!waits) session.report(report(id, "", DONE));
+  await clock.advanceAsync(1_000);
+  const asked = request("chat", { tenant: "light", stream: true });
+  const { decision } = session.decide(asked);
+  assert.notEqual(await Promise.race([Promise.resolve(decision), Promise.resolve("still waiting")]), "still waiting");
+});

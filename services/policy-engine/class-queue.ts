@@ -131,7 +131,7 @@ export class ClassQueue {
         if (came === "held") {
           held ??= new Set();
           if (held.size >= HELD_MAX) break;
-          held.add(waiter.resolved.request.tenant);
+          held.add(accountOf(waiter.resolved.request));
           continue;
         }
         this.settle(waiter);

@@ -13,7 +13,7 @@ import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
 import { judgeHard, OUT } from "./filter.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
-import type { Resolved, SchedulingClass } from "./resolve.ts";
+import { accountOf, type Resolved, type SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
@@ -224,7 +224,7 @@ export class Holdings {
       backend,
       compiled: this.#compiledOf(backend),
       model: holding.model,
-      tenant: holding.request.tenant,
+      tenant: accountOf(holding.request),
       sinceMs: nowMs,
       share: callShare(holding.request),
       basis,

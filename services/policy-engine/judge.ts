@@ -6,7 +6,7 @@ import type { LengthEstimate } from "./lengths.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
 import { BLOCKS_MAX, readKeys, tokensOf } from "./prefix-cache.ts";
 import { emptyPrediction, predict, type Prediction } from "./predict.ts";
-import type { Resolved, SchedulingClass } from "./resolve.ts";
+import { accountOf, type Resolved, type SchedulingClass } from "./resolve.ts";
 import { hasRoom } from "./room.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { EngineState } from "./state.ts";
@@ -230,6 +230,7 @@ export class Judge {
     let usable = 0;
     let trial = -1;
     this.#held = false;
+    const account = accountOf(resolved.request);
     for (let at = 0; at < candidates.length; at++) {
       if (this.out[at] !== OUT.none) continue;
       const index = candidates[at]!;
@@ -243,7 +244,7 @@ export class Judge {
         standing[at] = STANDING.busy;
         continue;
       }
-      if (backend.load >= state.shares.mostFor(resolved.model.name, resolved.request.tenant, index)) {
+      if (backend.load >= state.shares.mostFor(resolved.model.name, account, index)) {
         standing[at] = STANDING.busy;
         this.#held = true;
         continue;

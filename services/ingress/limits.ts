@@ -148,3 +148,9 @@ export const PREFIX_MAX_BYTES = 64 * 1024;
 
 /** How long a start waits for keys and prices, ms: a dependency that is away must not hold the door shut. */
 export const START_WAIT_MS = 300;
+
+/** How long a start waits for the first adapter and the first policy engine, ms: they are there within moments, or not at all. */
+export const PEERS_WAIT_MS = 3_000;
+
+/** How often it looks for them, ms. */
+export const PEERS_LOOK_MS = 10;

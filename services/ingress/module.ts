@@ -19,7 +19,7 @@ import { HttpApi } from "./http-api.ts";
 import { HttpServer } from "./http-server.ts";
 import { IdempotencyStore } from "./idempotency.ts";
 import { createInference, type Inference } from "./inference.ts";
-import { DRAIN_TAIL_MS, START_WAIT_MS } from "./limits.ts";
+import { DRAIN_TAIL_MS, PEERS_LOOK_MS, PEERS_WAIT_MS, START_WAIT_MS } from "./limits.ts";
 import { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -129,7 +129,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
       },
     },
   });
-  const life: Life = { draining: false, closing: false };
+  const life: Life = { draining: false, closing: false, hasMetAdapters: false };
   const isClosing = (): boolean => life.closing;
   const answers = deps.hasPeers === true ? new SharedAnswers({ bus, clock, logger, ingressId: deps.ingressId }) : undefined;
   const idempotency = new IdempotencyStore(clock, answers);
@@ -173,6 +173,8 @@ interface Life {
   draining: boolean;
   /** Connections end with their answers. */
   closing: boolean;
+  /** Whether some adapter ever said what it serves. Later losses are answered by failover, not by taking every ingress out. */
+  hasMetAdapters: boolean;
 }
 
 interface Parts {
@@ -198,6 +200,7 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, 
       dispatcher.start();
       side.start();
       answers?.start();
+      await peersMet(deps, life);
       await server.listen();
     },
     async drain(graceMs) {
@@ -227,7 +230,26 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, 
   };
 }
 
-function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Readonly<Life>): readonly ReadinessCheck[] {
+/** Whether any adapter serves anything this ingress could ask for; once true it stays so. */
+function hasMetAdapters({ adapters, config }: IngressDeps, life: Life): boolean {
+  if (!life.hasMetAdapters) {
+    const names = [...config.current.backends.keys()];
+    life.hasMetAdapters = names.length === 0 || names.some((name) => adapters.serves(name));
+  }
+  return life.hasMetAdapters;
+}
+
+/** Holds the door shut until there is somebody to decide and somebody to call, as long as that takes moments: before, every answer would be 503. */
+async function peersMet(deps: IngressDeps, life: Life): Promise<void> {
+  const { clock, policy } = deps;
+  const untilMs = clock.monotonicMs() + PEERS_WAIT_MS;
+  while (clock.monotonicMs() < untilMs) {
+    if (hasMetAdapters(deps, life) && (policy.connected || policy.fallback !== undefined)) return;
+    await clock.sleep(PEERS_LOOK_MS);
+  }
+}
+
+function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Life): readonly ReadinessCheck[] {
   return [
     { name: "ingress", status: () => (life.draining ? { state: "failed", detail: "draining" } : { state: "ok" }) },
     {
@@ -238,6 +260,10 @@ function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Readon
           ? { state: "failed", detail: "no policy engine, and none has sent a fallback yet" }
           : { state: "degraded", detail: "no policy engine: decisions come from the last fallback" };
       },
+    },
+    {
+      name: "adapters",
+      status: () => (hasMetAdapters(deps, life) ? { state: "ok" } : { state: "failed", detail: "no adapter has said what it serves yet" }),
     },
     {
       name: "key-store",

@@ -56,13 +56,21 @@ export interface TestIngress {
 
 /** Starts an ingress on a free loopback port behind fakes of everything else. With a `bus` it is one of several. */
 export async function startIngress(
-  options: { config?: Config; clock?: Clock; control?: FakeControl; loopLag?: LoopLag; ledger?: Partial<LedgerPeer>; bus?: EventBus } = {},
+  options: {
+    config?: Config;
+    clock?: Clock;
+    control?: FakeControl;
+    loopLag?: LoopLag;
+    ledger?: Partial<LedgerPeer>;
+    bus?: EventBus;
+    adapters?: FakeAdapters;
+  } = {},
 ): Promise<TestIngress> {
   const clock = options.clock ?? systemClock;
   const log = new KeptLog();
   const bus = options.bus ?? createMemoryBus({ clock, logger: log });
   const policy = new FakePolicy();
-  const adapters = new FakeAdapters();
+  const adapters = options.adapters ?? new FakeAdapters();
   const outbox = new FakeOutbox();
   const control = options.control ?? new FakeControl();
   const tracing = new KeptTracing();

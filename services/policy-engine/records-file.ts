@@ -20,8 +20,8 @@ export interface RecordPort {
 const WRITE_MS = 1_000;
 
 /** How often some of them are written, and how many at a time: a slice keeps the event loop for about a millisecond. */
-const SLICE_MS = 20;
-const SLICE = 64;
+const SLICE_MS = 10;
+const SLICE = 32;
 
 /** Decisions waiting to be written: a second at a thousand a second, eight times over. Beyond, they stay in memory only. */
 const PENDING_MAX = 8_192;

@@ -99,6 +99,13 @@ for (const [number, command] of commandsOf("feedback", experiments).entries()) {
   });
 }
 
+for (const [number, command] of commandsOf("control", experiments).entries()) {
+  test(`example ${number + 1} of controlling experiments runs: ${command.slice(0, 60)}`, async () => {
+    const stdout = await runExample(command);
+    assert.match(stdout, /replay/.test(command) ? /decisions recorded, \d+ replayed/ : /rollout|chat/);
+  });
+}
+
 for (const [name, text] of [
   ["README", readme],
   ["experiments", experiments],

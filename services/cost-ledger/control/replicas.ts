@@ -23,11 +23,13 @@ export class Replicas {
   /** Takes in what a replica said; an older revision than known is late news and only shows that it lives. */
   heard({ replica, role, revision, appliedAtMs }: ReplicaStatus): void {
     if (replica === "") return;
-    const before = this.#known.get(replica);
+    // One process may be several: each part takes the state over by itself.
+    const name = `${role} ${replica}`;
+    const before = this.#known.get(name);
     const isNews = before === undefined || revision > before.revision;
     const status = isNews ? { revision, appliedAtMs } : { revision: before.revision, appliedAtMs: before.appliedAtMs };
-    this.#known.delete(replica);
-    this.#known.set(replica, create(ReplicaSchema, { replica, role, ...status, heardAtMs: this.#clock.now() }));
+    this.#known.delete(name);
+    this.#known.set(name, create(ReplicaSchema, { replica, role, ...status, heardAtMs: this.#clock.now() }));
     if (this.#known.size > REPLICAS_MAX) this.#known.delete(this.#known.keys().next().value!);
   }
 

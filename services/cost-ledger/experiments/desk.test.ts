@@ -206,6 +206,8 @@ test("replicas tell what they applied, late news does not count, and who is sile
     ["a", 3, 7],
     ["b", 1, 5],
   ]);
+  await control.report(create(ReportRequestSchema, { replica: "a", role: "policy-engine", appliedRevision: 1n, appliedAtMs: 9 }));
+  assert.deepEqual((await control.replicas()).map(({ role, revision }) => [role, Number(revision)]).at(-1), ["policy-engine", 1]);
   clock.advance(10_001);
   await tell("b", 3n, 8);
   assert.deepEqual(await listed(), [["b", 3, 8]]);

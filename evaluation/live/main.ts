@@ -7,8 +7,7 @@ import { SeededRandom } from "#libs/clock/fake.ts";
 import { systemClock } from "#libs/clock/index.ts";
 import { placeAtOnce, type Strategy } from "../baselines/accounts.ts";
 import * as balancers from "../baselines/balancers.ts";
-import { SimulatedEngine } from "../engine.ts";
-import type { PoolView, RequestResult } from "../pool.ts";
+import type { PoolBackend, PoolView, RequestResult } from "../pool.ts";
 import { fingerprintOf } from "../report/files.ts";
 import { runOnce } from "../run.ts";
 import { routerOf } from "../routers.ts";
@@ -16,7 +15,7 @@ import { quantile, type Score, scoreOf } from "../score.ts";
 import { createTestbed, POOLS } from "../testbed.ts";
 import { readTrace, tracesFolder } from "../trace.ts";
 import { SLOS } from "../workload.ts";
-import { startLive } from "./gateway.ts";
+import { type LiveGateway, startLive } from "./gateway.ts";
 import { meshChooses, runLive } from "./live-pool.ts";
 import { comparisonOf, readLive, withRow, writeLive } from "./report.ts";
 import { liveCase, type LiveCase } from "./workload.ts";
@@ -35,14 +34,17 @@ const RIVALS: Readonly<Record<string, (view: PoolView, random: SeededRandom) => 
 };
 const POLICIES = ["signalbox", ...Object.keys(RIVALS)];
 
+/** Longest answer, tokens. */
+const OUTPUT_MAX = 200;
+
 /** Seeds of the virtual run; its figures are their means. */
 const SEEDS = 3;
 
 const USAGE = `usage: npm run evaluate:live -- [--policies a,b] [--count N] [--stretch F] [--out FOLDER]
 
   --policies  these only (${POLICIES.join(", ")}); what earlier runs of the same workload found of the others stays
-  --count     requests (default 300)
-  --stretch   factor on all times, so that the machine carries the load (default 8)
+  --count     requests (default 250)
+  --stretch   factor on all times, so that the machine carries the load (default 4)
   --out       where live.json and live.md go (default docs/evaluation)
 `;
 
@@ -50,8 +52,8 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       policies: { type: "string" },
-      count: { type: "string", default: "300" },
-      stretch: { type: "string", default: "8" },
+      count: { type: "string", default: "250" },
+      stretch: { type: "string", default: "4" },
       out: { type: "string", default: join(ROOT, "docs/evaluation") },
       help: { type: "boolean" },
     },
@@ -62,12 +64,18 @@ async function main(): Promise<void> {
   if (unknown !== undefined) throw new Error(`There is no policy '${unknown}' here; there are: ${POLICIES.join(", ")}`);
   const stretch = Number(values.stretch);
   const trace = readTrace(tracesFolder(process.env, ROOT), "azure-conv");
-  const work = await liveCase(trace, POOLS.heterogeneous, SLOS["azure-conv"], { stretch, count: Number(values.count), from: 0 });
+  const work = await liveCase(trace, POOLS.heterogeneous, SLOS["azure-conv"], {
+    stretch,
+    count: Number(values.count),
+    from: 0,
+    outputMax: OUTPUT_MAX,
+  });
   const workload = wordsOf(work, stretch);
   say(workload);
   let results = readLive(values.out, machine(), workload);
+  const stage = new Stage(work);
   for (const policy of policies) {
-    const live = await measureLive(policy, work);
+    const live = await stage.run(policy);
     const virtual = await measureVirtual(policy, work);
     const errors = live.filter(({ error }) => error !== "");
     const row = {
@@ -89,29 +97,52 @@ async function main(): Promise<void> {
       `${policy}: targets met live ${percent(row.live.attainment)}, virtual ${percent(virtual.attainment)}; TTFT p50 ${row.live.ttftP50Ms.toFixed(0)} / ${virtual.ttftP50Ms.toFixed(0)} ms; sent late p99 ${row.lateP99Ms.toFixed(0)} ms; ${errors.length} errors${errors[0] === undefined ? "" : `, the first: ${errors[0].error}`}`,
     );
   }
+  await stage.end();
   for (const line of comparisonOf(results)) say(line);
   say(`report: ${values.out}/live.md`);
 }
 
 function wordsOf({ requests, ratePerS, slo, pool }: LiveCase, stretch: number): string {
   const spanS = requests.at(-1)!.atMs / 1_000;
-  return `${requests.length} requests of the Azure conversation trace at ${ratePerS.toFixed(1)} a second (${spanS.toFixed(0)} s of arrivals per policy) over ${pool.name}, all times ${stretch} times as long: first token within ${slo.ttftMs / 1_000} s, ${slo.tpotMs} ms per token. The rate is where least-connections meets the targets for 80 % in virtual time.`;
+  return `${requests.length} requests of the Azure conversation trace, answers up to ${OUTPUT_MAX} tokens, at ${ratePerS.toFixed(1)} a second (${spanS.toFixed(0)} s of arrivals per policy) over ${pool.name}, all times ${stretch} times as long: first token within ${slo.ttftMs / 1_000} s, ${slo.tpotMs} ms per token. The rate is where least-connections meets the targets for 80 % in virtual time.`;
 }
 
-async function measureLive(policy: string, work: LiveCase): Promise<RequestResult[]> {
-  const dir = mkdtempSync(join(tmpdir(), "signalbox-live-"));
-  // PostgreSQL runs as another user when this runs as root: it must get through to its own folder.
-  chmodSync(dir, 0o711);
-  const backends = createTestbed(work.pool, 1).backends.map((backend) => ({ ...backend, server: still(backend.server) }));
-  const view: PoolView = { clock: systemClock, backends };
-  const strategy = RIVALS[policy];
-  const gateway = await startPatiently(() => startLive(dir, work.pool, backends, work.slo, strategy !== undefined));
-  try {
+/** The mesh that policies are run over: one for all rivals, which it treats alike, and one for its own choice. */
+class Stage {
+  readonly #work: LiveCase;
+  readonly #backends: readonly PoolBackend[];
+  #up: { readonly forRivals: boolean; readonly gateway: LiveGateway; readonly dir: string } | undefined;
+
+  constructor(work: LiveCase) {
+    this.#work = work;
+    // The engines run elsewhere: here they only say what they are.
+    this.#backends = createTestbed(work.pool, 1).backends;
+  }
+
+  async run(policy: string): Promise<RequestResult[]> {
+    const strategy = RIVALS[policy];
+    const { target } = await this.#gateway(strategy !== undefined);
+    const view: PoolView = { clock: systemClock, backends: this.#backends };
     const router = strategy === undefined ? meshChooses() : placeAtOnce(view, strategy(view, new SeededRandom(1)));
-    return await runLive(systemClock, view, router, work.requests, gateway.target);
-  } finally {
-    await gateway.stop();
-    rmSync(dir, { recursive: true, force: true });
+    return runLive(systemClock, view, router, this.#work.requests, target);
+  }
+
+  async end(): Promise<void> {
+    await this.#up?.gateway.stop();
+    if (this.#up !== undefined) rmSync(this.#up.dir, { recursive: true, force: true });
+    this.#up = undefined;
+  }
+
+  async #gateway(forRivals: boolean): Promise<LiveGateway> {
+    if (this.#up?.forRivals === forRivals) return this.#up.gateway;
+    await this.end();
+    const { pool, slo } = this.#work;
+    const dir = mkdtempSync(join(tmpdir(), "signalbox-live-"));
+    // PostgreSQL runs as another user when this runs as root: it must get through to its own folder.
+    chmodSync(dir, 0o711);
+    const gateway = await startPatiently(() => startLive(dir, pool, this.#backends, slo, forRivals));
+    this.#up = { forRivals, gateway, dir };
+    return gateway;
   }
 }
 
@@ -127,11 +158,6 @@ async function startPatiently<T>(start: () => Promise<T>): Promise<T> {
       say(`not started, once more: ${cause instanceof Error ? cause.message : String(cause)}`);
     }
   }
-}
-
-/** The engines run elsewhere: here they only say what they are. */
-function still<T>(server: T): T | SimulatedEngine {
-  return server instanceof SimulatedEngine ? new SimulatedEngine(server.profile, systemClock) : server;
 }
 
 async function measureVirtual(policy: string, { pool, requests, slo }: LiveCase): Promise<Score> {

@@ -24,6 +24,8 @@ export interface CaseOptions {
   readonly count: number;
   /** First request of the trace. */
   readonly from: number;
+  /** Answers are cut to this many tokens, so that the last of them does not take minutes. */
+  readonly outputMax: number;
 }
 
 /** The load that everybody is compared at: where least-connections meets the targets for this share (as scenario S2). */
@@ -34,11 +36,18 @@ const RATES = [20, 80] as const;
 const STEPS = 7;
 
 /** Cuts the slice out of a trace and finds the rate for it, in virtual time. */
-export async function liveCase(trace: Trace, pool: PoolSpec, slo: Slo, { stretch, count, from }: CaseOptions): Promise<LiveCase> {
+export async function liveCase(
+  trace: Trace,
+  pool: PoolSpec,
+  slo: Slo,
+  { stretch, count, from, outputMax }: CaseOptions,
+): Promise<LiveCase> {
+  const requests = trace.requests.map((request) => ({ ...request, outputTokens: Math.min(outputMax, request.outputTokens) }));
+  const short: Trace = { ...trace, requests };
   let [low, high]: [number, number] = [...RATES];
   for (let step = 0; step < STEPS; step++) {
     const ratePerS = Math.sqrt(low * high);
-    const requests = requestsOf(trace, { from, count, ratePerS }, slo);
+    const requests = requestsOf(short, { from, count, ratePerS }, slo);
     const policy = { ttftSloMs: slo.ttftMs, tpotSloMs: slo.tpotMs };
     const { results } = await runOnce({ pool, router: routerOf("least-connections"), requests, policy, seed: 1 });
     if (scoreOf(results, pool.machines.length).attainment >= GOAL) low = ratePerS;
@@ -48,7 +57,7 @@ export async function liveCase(trace: Trace, pool: PoolSpec, slo: Slo, { stretch
   const slower = { ttftMs: slo.ttftMs * stretch, tpotMs: slo.tpotMs * stretch };
   return {
     pool: stretchPool(pool, stretch),
-    requests: requestsOf(trace, { from, count, ratePerS }, slower),
+    requests: requestsOf(short, { from, count, ratePerS }, slower),
     slo: slower,
     ratePerS,
   };

@@ -4,7 +4,7 @@ import { SeededRandom } from "#libs/clock/fake.ts";
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import { type CapabilityName, CAPABILITY_NAMES, type Config } from "#libs/config/index.ts";
 import { compilePriceBook, upperBound } from "#libs/money/index.ts";
-import type { DecideRequest, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type DecideRequest, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { Engine } from "./engine.ts";
 import { backend, book, config, model, request } from "./fixture.ts";
 import { recordOf } from "./records.ts";
@@ -234,4 +234,24 @@ test("time-outs adapt only while another candidate can take over, and answers in
   assert.equal(first(request("m")), 3 * 900);
   assert.equal(first(request("one")), 30_000);
   assert.equal(first(request("one", { stream: false, maxOutputTokens: 100 })), 30_000 + 100 * 12);
+});
+
+test("an engine that takes a priority is told the class, lower first; others are told nothing", () => {
+  const snapshot = compileSnapshot(
+    config([backend("told", { enginePriority: true }), backend("plain")], [model("told-only", ["told"]), model("plain-only", ["plain"])]),
+    undefined,
+    compilePriceBook(book({})),
+  );
+  const state = new EngineState(snapshot, 0);
+  const of = (name: string, requestClass: RequestClass): readonly [number, boolean] => {
+    const options = { seed: 1, explain: false, live: true, lifted: false };
+    const verdict = new Engine("e").decide(request(name, { requestClass }), snapshot, state, NOW, options);
+    assert.ok(verdict.kind === "decided" && verdict.evidence.decision.result.case === "allow");
+    const { enginePriority, enginePrioritySet } = verdict.evidence.decision.result.value.candidates[0]!;
+    return [enginePriority, enginePrioritySet];
+  };
+  assert.deepEqual(of("told-only", RequestClass.INTERACTIVE), [1, true]);
+  assert.deepEqual(of("told-only", RequestClass.STANDARD), [2, true]);
+  assert.deepEqual(of("told-only", RequestClass.BATCH), [10, true]);
+  assert.deepEqual(of("plain-only", RequestClass.BATCH), [0, false]);
 });

@@ -100,4 +100,58 @@ export function traceSuite(topology: TopologyName): void {
     assert.equal(answer.status, 200);
     assert.ok(!sink.spans.some(({ traceId }) => /^0+$/.test(traceId)));
   });
+
+  const rejected = async (id: string, more: Readonly<Record<string, unknown>>): Promise<{ status: number; error: RejectionBody }> => {
+    const answer = await fetch(`${gateway.api}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-request-id": id },
+      body: JSON.stringify({ model: "chat", messages: [{ role: "user", content: "hello" }], ...more }),
+    });
+    return { status: answer.status, ...((await answer.json()) as { error: RejectionBody }) };
+  };
+  /** `backend: requirement` of everyone the record of a request rules out, and why it was denied. */
+  const explained = async (id: string): Promise<{ readonly reason: string; readonly out: readonly string[] }> => {
+    const { status, json } = await gateway.adminCall("GET", `/api/explain/${id}`);
+    assert.equal(status, 200, JSON.stringify(json));
+    const { denied, candidates } = json as unknown as {
+      denied: { reason: string };
+      candidates: { backend: string; excluded: { requirement: string } | null }[];
+    };
+    return { reason: denied.reason, out: candidates.map(({ backend, excluded }) => `${backend}: ${excluded?.requirement}`).toSorted() };
+  };
+
+  test(`${topology}: a rejected request says which requirement ruled out which backend, over HTTP and by its id afterwards`, async () => {
+    const audio = [{ role: "user", content: [{ type: "input_audio", input_audio: { data: "UklGRg==", format: "wav" } }] }];
+    const incapable = await rejected(`${topology}-audio`, { messages: audio });
+    assert.deepEqual([incapable.status, incapable.error.code, incapable.error.param], [400, "no_capable_backend", "messages"]);
+    assert.match(incapable.error.message, /first: audio \(lacks audio\); second: audio \(lacks audio\)/);
+    assert.deepEqual(await explained(`${topology}-audio`), {
+      reason: "NO_CAPABLE_BACKEND",
+      out: ["first: audio", "second: audio"],
+    });
+    const mixed = await rejected(`${topology}-mixed`, { n: 2, messages: [{ role: "user", content: "word ".repeat(200_000) }] });
+    assert.equal(mixed.status, 400);
+    assert.match(mixed.error.message, /first: context \(.* do not fit its 128000\); second: n \(lacks n\)/);
+    assert.deepEqual((await explained(`${topology}-mixed`)).out, ["first: context", "second: n"]);
+  });
+
+  test(`${topology}: when nobody is healthy the error and the explanation name each backend's breaker`, async () => {
+    for (const name of ["first", "second"]) simulation.simulator.fault(name, "error");
+    let last = await rejected(`${topology}-sick-0`, {});
+    for (let turn = 1; last.status !== 503 || !last.error.message.includes("second: health"); turn++) {
+      assert.ok(turn < TURNS_MAX, `still ${last.status} ${last.error.message}`);
+      last = await rejected(`${topology}-sick-${turn}`, {});
+      if (last.status === 503 && last.error.message.includes("second: health")) {
+        assert.match(last.error.message, /first: health \(breaker .*\); second: health \(breaker .*\)/);
+        assert.deepEqual(await explained(`${topology}-sick-${turn}`), { reason: "NO_BACKEND", out: ["first: health", "second: health"] });
+      }
+    }
+    simulation.simulator.clear();
+  });
+}
+
+interface RejectionBody {
+  readonly message: string;
+  readonly code: string;
+  readonly param: string | null;
 }

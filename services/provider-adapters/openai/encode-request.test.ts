@@ -50,6 +50,13 @@ test("the service tier and the engine priority go only where they are meant", ()
   assert.equal(encode({ model: "m", service_tier: "flex" }, { serviceTiers: true }).body["service_tier"], "flex");
   const priority = { enginePriority: -3, enginePrioritySet: true };
   assert.equal(encode({ model: "m", priority: 9 }, { provider: "vllm", enginePriority: true }, priority).body["priority"], -3);
+  const sglang = (enginePriority: number): unknown =>
+    encode({ model: "m" }, { provider: "sglang", enginePriority: true }, { ...priority, enginePriority }).body["priority"];
+  assert.deepEqual(
+    [sglang(0), sglang(1), sglang(10)],
+    [0, -1, -10],
+    "SGLang serves higher values first: ours, lower first, are turned round",
+  );
   assert.equal(encode({ model: "m", priority: -99 }, { provider: "vllm" }, priority).body["priority"], undefined);
 });
 

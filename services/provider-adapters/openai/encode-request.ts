@@ -46,7 +46,10 @@ export function encodeRequest(open: AttemptOpen, backend: BackendConfig): Encode
   editMembers(edit, open, backend, plan);
   if (open.stream) editStreamOptions(edit, plan.quirks);
   editOutputLimit(edit, open, plan.quirks);
-  if (open.enginePrioritySet && backend.enginePriority) edit.set("priority", Buffer.from(String(open.enginePriority)));
+  if (open.enginePrioritySet && backend.enginePriority) {
+    const value = plan.quirks.enginePriority === "higher_first" ? -open.enginePriority : open.enginePriority;
+    edit.set("priority", Buffer.from(String(value)));
+  }
   if (open.resumePrefix !== "") editResume(edit, open, plan.quirks);
   return {
     path: "/chat/completions",
@@ -136,7 +139,7 @@ function editMembers(edit: Edit, open: AttemptOpen, backend: BackendConfig, plan
     else if (quirks.renames.has(name)) rename(edit, name, quirks.renames.get(name)!);
     else if (name === "metadata") editMetadata(edit);
     else if (name === "service_tier" && !backend.serviceTiers) edit.drop(name);
-    else if (name === "priority" && quirks.enginePriority) edit.drop(name, "dropped, the router sets it");
+    else if (name === "priority" && quirks.enginePriority !== "none") edit.drop(name, "dropped, the router sets it");
     else if (name === "temperature" && quirks.temperatureMax < 2) clampTemperature(edit, quirks.temperatureMax);
     else if (name === "stream_options" && !open.stream) edit.drop(name);
   }

@@ -16,8 +16,8 @@ export interface Quirks {
   readonly credential: "bearer" | "api-key";
   /** How an answer is continued from a given beginning (`AttemptOpen.resume_prefix`); undefined = only as a last assistant message. */
   readonly prefill: "continue_final_message" | "prefix" | undefined;
-  /** Whether the engine takes a scheduling `priority` in the body. */
-  readonly enginePriority: boolean;
+  /** Which scheduling `priority` in the body the engine serves first, if it takes one. */
+  readonly enginePriority: "none" | "lower_first" | "higher_first";
 }
 
 const PLAIN: Quirks = {
@@ -28,7 +28,7 @@ const PLAIN: Quirks = {
   temperatureMax: 2,
   credential: "bearer",
   prefill: undefined,
-  enginePriority: false,
+  enginePriority: "none",
 };
 
 /** Members only OpenAI itself knows and strict validators refuse. */
@@ -44,14 +44,15 @@ const OPENAI_ONLY = [
   "logit_bias",
 ] as const;
 
-const VLLM: Quirks = { ...PLAIN, outputLimit: "both", prefill: "continue_final_message", enginePriority: true };
+const VLLM: Quirks = { ...PLAIN, outputLimit: "both", prefill: "continue_final_message", enginePriority: "lower_first" };
 
 /** Wire notes 2.10, and each provider's reference where the table is silent. */
 const QUIRKS: Readonly<Partial<Record<ProviderName, Quirks>>> = {
   openai: { ...PLAIN, outputLimit: "max_completion_tokens" },
   azure: { ...PLAIN, credential: "api-key" },
   vllm: VLLM,
-  sglang: VLLM,
+  // SGLang serves higher values first, unless it was started with --schedule-low-priority-values-first.
+  sglang: { ...VLLM, enginePriority: "higher_first" },
   llamacpp: { ...PLAIN, outputLimit: "max_tokens" },
   tgi: { ...PLAIN, outputLimit: "max_tokens", drops: new Set(["logit_bias"]), prefill: "continue_final_message" },
   ollama: { ...PLAIN, outputLimit: "max_tokens", drops: new Set(["logit_bias", "user"]) },

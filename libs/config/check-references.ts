@@ -118,9 +118,13 @@ function checkRules(
   }
 }
 
+/** Pays for what the gateway does by itself. */
+const SYSTEM_TENANT = "system";
+
 function checkTenants(root: Tree, expect: Expect, models: ReadonlySet<string>, report: Report): void {
   for (const name of Object.keys(mapAt(root, "tenants"))) {
     const path = ["tenants", name];
+    if (name === SYSTEM_TENANT) report(path, "is the gateway's own tenant, give this one another name", "key");
     for (const [index, model] of listAt(root, ...path, "models").entries()) expect("model", models, model, [...path, "models", index]);
     const teams = new Set(listAt(root, ...path, "teams").filter((team) => typeof team === "string"));
     for (const [index, budget] of listAt(root, ...path, "budgets").entries()) {

@@ -154,6 +154,7 @@ const MISTAKES: readonly Mistake[] = [
     "experiments.e.arms",
     /add up to 99%/,
   ],
+  ["the gateway's own tenant", `version: 1\n${BACKEND}tenants: { ^system: {} }\n`, "tenants.system", /the gateway's own/],
   [
     "an arm that changes what is the caller's",
     `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 90%, b: { weight: 10%, ^request: { messages: [] } } } } }\n`,

@@ -33,6 +33,7 @@ export async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord
       name: arm.name,
       weight: arm.weight,
       backends: arm.backends,
+      request: arm.requestJson === "" ? null : (JSON.parse(arm.requestJson) as unknown),
       ...sumsJson(rows.find(({ group }) => isOf(group, record.name, arm.name, ""))),
       ...armJson(seen?.arms.find((each) => each.arm === arm.name)),
       shadow: shadowJson(record.name, arm.name, rows, seen),

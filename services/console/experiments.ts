@@ -101,10 +101,12 @@ function startOf(body: Record<string, unknown>, by: string): ReturnType<typeof c
   });
 }
 
-function armOf(value: unknown): { name: string; weight: number; backends: string[] } {
+function armOf(value: unknown): { name: string; weight: number; backends: string[]; requestJson: string } {
   if (typeof value !== "object" || value === null) throw refusal("arms", "an arm is an object {name, weight, backends}.");
   const arm = value as Record<string, unknown>;
-  return { name: stringOf(arm, "name") ?? "", weight: weightOf(arm["weight"]), backends: [...stringsOf(arm, "backends")] };
+  const backends = [...stringsOf(arm, "backends")];
+  const requestJson = arm["request"] === undefined || arm["request"] === null ? "" : JSON.stringify(arm["request"]);
+  return { name: stringOf(arm, "name") ?? "", weight: weightOf(arm["weight"]), backends, requestJson };
 }
 
 function weightsOf(value: unknown): Record<string, number> {

@@ -25,6 +25,7 @@ export function explainJson(record: DecisionRecord): Record<string, unknown> {
     queue_ms: decision?.queueMs ?? 0,
     decide_ms: decision?.decideMs ?? 0,
     stale: decision?.stale ?? false,
+    ...(decision?.shadowExperiment ? { shadow: `${decision.shadowExperiment}=${decision.shadowArm}` } : {}),
     ...(decision?.experiment
       ? { experiment: decision.experiment, arm: decision.arm, experiment_revision: String(decision.experimentRevision) }
       : {}),

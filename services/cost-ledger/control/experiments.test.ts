@@ -135,3 +135,25 @@ test("what makes no sense is refused", async (t) => {
   await assert.rejects(control.setExperimentWeights({ ...WEIGHTS(0.1), weights: { c: 0.1 } }), { param: "arm" });
   await assert.rejects(control.rollbackExperiment({ ...ROLLBACK, name: "none" }), { reason: "ROUTE_UNKNOWN" });
 });
+
+test("an arm may change the request, keeps its change through ramps, and cannot change what is the caller's", async (t) => {
+  const { control, clock, pushed } = await scene(t);
+  const request = { system: "Be brief.", temperature: 0 };
+  const arms = (requestJson: string): typeof START =>
+    create(StartExperimentRequestSchema, { name: "cheap", model: "gpt", arms: [{ name: "b", weight: 0.2, requestJson }] });
+  const started = await control.startExperiment(arms(JSON.stringify(request)));
+  assert.deepEqual(
+    started.arms.map(({ requestJson }) => requestJson),
+    ["", JSON.stringify(request)],
+  );
+  await control.setExperimentWeights(WEIGHTS(0.5));
+  await clock.advanceAsync(0);
+  assert.deepEqual(pushed().arms.find(({ name }) => name === "b")?.request, request);
+  for (const wrong of ["{", "[]", "7", '{"messages":[]}', '{"max_tokens":-1}', '{"Temperature":1}', '{"system":""}']) {
+    await assert.rejects(
+      control.startExperiment(Object.assign(arms(wrong), { name: "other" })),
+      { reason: "REQUEST_MALFORMED", param: "arms" },
+      wrong,
+    );
+  }
+});

@@ -13,6 +13,7 @@ import {
   type StartExperimentRequest,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { Config } from "#libs/config/model.ts";
+import { changeProblem, type RequestChange } from "#libs/config/request-change.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import {
   blockDigest,
@@ -174,7 +175,12 @@ export function recordOf(experiment: Experiment, controlRevision: bigint): Exper
     stepMs: experiment.plan?.stepMs ?? 0,
     stepRequests: experiment.plan?.stepRequests ?? 0,
     controlRevision,
-    arms: experiment.arms.map(({ name, weight, backends }) => ({ name, weight, backends: [...(backends ?? [])] })),
+    arms: experiment.arms.map(({ name, weight, backends, request }) => ({
+      name,
+      weight,
+      backends: [...(backends ?? [])],
+      requestJson: request === undefined ? "" : JSON.stringify(request),
+    })),
     history: experiment.history.map((step) => ({
       revision: BigInt(step.revision),
       action: step.action,
@@ -223,12 +229,13 @@ function only(experiment: Experiment, name: string): NewArm[] {
 /** The arms asked for, with a control arm that takes what they leave. */
 function withControl(asked: readonly ArmMessage[], config: Config): NewArm[] {
   if (asked.length === 0 || asked.length > ARMS_MAX) throw refusal("arms", `arms: 1 to ${ARMS_MAX}`);
-  const arms = asked.map(({ name, weight, backends }): NewArm => {
+  const arms = asked.map(({ name, weight, backends, requestJson }): NewArm => {
     if (!NAME.test(name)) throw refusal("arms", `arm "${name.slice(0, TEXT_MAX)}": letters, digits, dot, dash and underscore`);
     const unknown = backends.find((backend) => !config.backends.has(backend));
     if (unknown !== undefined)
       throw refusal("arms", `arm ${name}: no backend "${unknown.slice(0, TEXT_MAX)}"; known: ${[...config.backends.keys()].join(", ")}`);
-    return { name, weight, ...(backends.length === 0 ? {} : { backends }) };
+    const request = requestJson === "" ? undefined : changeOf(name, requestJson);
+    return { name, weight, ...(backends.length === 0 ? {} : { backends }), ...(request === undefined ? {} : { request }) };
   });
   if (new Set(arms.map(({ name }) => name)).size < arms.length) throw refusal("arms", "every arm has its own name");
   if (!arms.some(({ name }) => name === CONTROL_ARM)) {
@@ -237,6 +244,21 @@ function withControl(asked: readonly ArmMessage[], config: Config): NewArm[] {
   }
   checkWeights(arms);
   return arms;
+}
+
+/** What an arm changes in requests. */
+function changeOf(arm: string, json: string): RequestChange {
+  let change: unknown;
+  try {
+    change = JSON.parse(json);
+  } catch {
+    change = undefined;
+  }
+  if (typeof change !== "object" || change === null || Array.isArray(change))
+    throw refusal("arms", `arm ${arm}: request must be an object`);
+  const problem = changeProblem(change as RequestChange);
+  if (problem !== undefined) throw refusal("arms", `arm ${arm}: request ${problem}`);
+  return change as RequestChange;
 }
 
 function clean(weight: number): number {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { KeyRecordSchema, type CreateKeyRequest, type KeyRecord } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import { SYSTEM_TENANT } from "#libs/money/index.ts";
 import type { Random } from "#libs/clock/index.ts";
 
 /** Start of every virtual key: recognisable in a leak, and never a provider's. */
@@ -78,6 +79,7 @@ function validate(request: CreateKeyRequest, nowMs: number): void {
   };
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(request.tenant))
     refuse("tenant", "tenant: letters, digits, dot, dash and underscore, at most 63");
+  if (request.tenant === SYSTEM_TENANT) refuse("tenant", `tenant: ${SYSTEM_TENANT} is the gateway's own`);
   if (request.team.length > NAME_MAX) refuse("team", `team: at most ${NAME_MAX} characters`);
   if (request.name.length > NAME_MAX) refuse("name", `name: at most ${NAME_MAX} characters`);
   if (request.models.length > MODELS_MAX) refuse("models", `models: at most ${MODELS_MAX}`);

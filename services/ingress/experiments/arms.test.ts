@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { GenerateRequestSchema } from "#gen/signalbox/inference/v1/inference_service_pb.ts";
 import { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { type AnswerReview, type DecideRequest, type Decision, SchemaCheck } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { allow, answerBody, candidate, chatBody, deny, type FakeAttempt, postChat, startIngress, type TestIngress } from "../testing.ts";
@@ -131,4 +133,18 @@ test("outside of experiments nothing is reviewed", async () => {
   assert.deepEqual([reviews().reported, reviews().booked], [undefined, undefined]);
   ingress.policy.answer = () => deny("NO_BACKEND", "nobody");
   assert.equal((await postChat(ingress, chatBody())).status, 503);
+});
+
+test("a typed call's request is changed like any other", async () => {
+  ingress.policy.answer = () => arm("b", ["alpha"], { system_append: "Be brief.", seed: 7 });
+  ingress.adapters.answers("alpha", ["hi"]);
+  const messages = [
+    { role: "system", content: "You help." },
+    { role: "user", content: "hello" },
+  ];
+  const request = create(GenerateRequestSchema, { model: "chat", messages });
+  await ingress.host.inference.generate(request, { headers: {}, signal: new AbortController().signal, timeoutMs: undefined });
+  const sent = sentOf(ingress.adapters.attempts[0]);
+  assert.equal(sent["seed"], 7);
+  assert.match(JSON.stringify(sent["messages"]), /You help\..*Be brief\./);
 });

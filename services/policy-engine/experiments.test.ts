@@ -1,12 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
+import { ControlAppliedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { SUBJECTS } from "#libs/bus/index.ts";
 import { type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config, ExperimentConfig } from "#libs/config/index.ts";
-import { blockDigest, encodeExperiment, type Experiment, experimentOf, experimentsInForce } from "#libs/experiments/index.ts";
+import {
+  blockDigest,
+  encodeExperiment,
+  encodeModelHistory,
+  type Experiment,
+  experimentOf,
+  experimentsInForce,
+  noteFileVersion,
+  takeBack,
+} from "#libs/experiments/index.ts";
+import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
+import { compileSnapshot, type PolicySnapshot } from "./snapshot.ts";
 import { backend, book, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
 const NO_GUARDS = { errorRate: undefined, ttft: undefined, cost: undefined, quality: undefined, action: "rollback" } as const;
@@ -103,6 +115,63 @@ test("a stored revision takes over at once, and after a rollback nobody reaches 
     assert.deepEqual([decision.arm, decision.experimentRevision, chosen(decision).includes("gpu-b")], ["control", 5n, false]);
   }
   assert.deepEqual(fallbackOf(scene), ["cloud", "gpu-a"]);
+});
+
+test("a million users have the same arms in every engine and after a restart, and 50 -> 60 moves no more than it must", (t) => {
+  const tableOf = (share: number, revision: number): PolicySnapshot["experiments"] => {
+    const state = create(ControlStateSchema, { revision: 1n, experiments: { e: encodeExperiment(stored(revision, share)) } });
+    const received = fromBinary(ControlStateSchema, toBinary(ControlStateSchema, state));
+    return compileSnapshot(configWith(), received, EMPTY_PRICE_INDEX).experiments;
+  };
+  const [one, another, ramped] = [tableOf(0.5, 4), tableOf(0.5, 4), tableOf(0.6, 5)];
+  const asked = request("chat");
+  const users = 1_000_000;
+  let [inB, differ, moved, back] = [0, 0, 0, 0];
+  for (let user = 0; user < users; user++) {
+    asked.unit = `user-${user}`;
+    const arm = one.assign(asked, "chat")!.arm.name;
+    const later = ramped.assign(asked, "chat")!.arm.name;
+    if (arm === "b") inB++;
+    if (another.assign(asked, "chat")!.arm.name !== arm) differ++;
+    if (later !== arm) moved++;
+    if (arm === "b" && later !== "b") back++;
+  }
+  t.diagnostic(`${((100 * inB) / users).toFixed(2)} % in b, ${differ} differ, 50 -> 60 moves ${((100 * moved) / users).toFixed(2)} %`);
+  assert.ok(Math.abs(inB / users - 0.5) <= 0.005 && moved / users <= 0.105, `${inB} ${moved}`);
+  assert.deepEqual([differ, back], [0, 0]);
+});
+
+test("an engine says at once which revision it runs, and again whenever it asks", async () => {
+  const scene = await world(configWith());
+  const applied: unknown[] = [];
+  scene.bus.subscribe(SUBJECTS.controlApplied, ({ payload }) => {
+    const { replica, role, revision } = fromBinary(ControlAppliedSchema, payload);
+    applied.push([replica, role, revision]);
+  });
+  await store(scene, 7n, stored(4, 1));
+  await scene.clock.advanceAsync(0);
+  assert.deepEqual(applied, [["engine-1", "policy-engine", 7n]]);
+  await scene.clock.advanceAsync(2_000);
+  const last = scene.reports.at(-1)!;
+  assert.deepEqual([last.replica, last.role, last.appliedRevision], ["engine-1", "policy-engine", 7n]);
+  assert.ok(last.appliedAtMs > 0);
+});
+
+test("a model whose last revision was taken back has the candidates it had before", async () => {
+  const names = ["gpu-a", "gpu-b"];
+  const at = (candidates: readonly string[]): Config =>
+    config(
+      names.map((name) => backend(name)),
+      [model("chat", candidates)],
+    );
+  const before = noteFileVersion(undefined, at(["gpu-a"]).models.get("chat")!, 1)!;
+  const changed = noteFileVersion(before, at(["gpu-b"]).models.get("chat")!, 2)!;
+  const scene = await world(at(["gpu-b"]));
+  assert.deepEqual(chosen(decide(scene)), ["gpu-b"]);
+  const models = { chat: encodeModelHistory(takeBack(changed, "kim", "", 3)!) };
+  scene.bus.publish(SUBJECTS.controlChanged, toBinary(ControlStateSchema, create(ControlStateSchema, { revision: 1n, models })));
+  await scene.clock.advanceAsync(0);
+  assert.deepEqual(chosen(decide(scene)), ["gpu-a"]);
 });
 
 test("a forced arm is taken whatever its weight", async () => {

@@ -69,7 +69,16 @@ test("a rollback under load is complete within half a second and fails nobody", 
   const running = load("u", untilMs);
   await systemClock.sleep(LOAD_MS / 2);
   const calledAtMs = systemClock.monotonicMs();
-  const rolledBack = await gateway.adminCall("POST", "/api/experiments/cheap/rollback", { reason: "test", by: "kim" });
+  const rolledBack = await gateway.adminCall("POST", "/api/experiments/cheap/rollback", { reason: "test", by: "kim", wait_ms: 10_000 });
+  const replicas = rolledBack.json["replicas"] as { readonly role: string; readonly confirmed: boolean; readonly after_ms: number }[];
+  t.diagnostic(`confirmed after ${replicas.map(({ role, after_ms: ms }) => `${role} ${ms} ms`).join(", ")}`);
+  assert.deepEqual(
+    replicas.map(({ role, confirmed }) => [role, confirmed]),
+    [
+      ["ingress", true],
+      ["policy-engine", true],
+    ],
+  );
   assert.deepEqual([rolledBack.json["state"], rolledBack.json["revision"]], ["rolled_back", 2]);
   const answers = await running;
   assert.deepEqual(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, test } from "node:test";
 import { SeededRandom } from "#libs/clock/fake.ts";
@@ -79,6 +80,9 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
     const random = new SeededRandom(11);
     const gone: Gone[] = [];
     const frozen: Socket[] = [];
+    // How late this process itself was: clients and providers live in it, and see nothing sooner.
+    const lag = monitorEventLoopDelay({ resolution: 5 });
+    lag.enable();
     let next = 0;
     const worker = async (): Promise<void> => {
       for (let index = next++; index < clients; index = next++) {
@@ -92,13 +96,15 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
       }
     };
     await Promise.all(Array.from({ length: concurrency }, worker));
+    lag.disable();
     const entries = await settled();
     for (const socket of frozen) socket.destroy();
     judge(entries);
     const late = lateness(gone, entries);
     t.diagnostic(
       `${clients} clients gone (FIN, RST, frozen a third each), ${late.length} upstream calls were running when FIN or RST came: ` +
-        `ended after p50 ${quantile(late, 0.5)} ms, p99 ${quantile(late, 0.99)} ms, at most ${quantile(late, 1)} ms; ${entries.length} entries, ` +
+        `ended after p50 ${quantile(late, 0.5)} ms, p99 ${quantile(late, 0.99)} ms, at most ${quantile(late, 1)} ms ` +
+        `(this process was late by p50 ${Math.round(lag.percentile(50) / 1e6)} ms, p99 ${Math.round(lag.percentile(99) / 1e6)} ms); ${entries.length} entries, ` +
         `${entries.filter(({ estimated }) => estimated).length} estimated, their output off by ${offBy(entries)} tokens at most`,
     );
     assert.ok(late.length >= clients / 4, `only ${late.length} calls were running`);

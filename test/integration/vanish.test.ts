@@ -1,3 +1,3 @@
 import { vanishSuite } from "./vanish.contract.ts";
 
-vanishSuite({ topology: "embedded", clients: 100, concurrency: 25 });
+vanishSuite({ topology: "embedded", clients: 100, concurrency: 20 });

@@ -3,7 +3,7 @@ import { vanishSuite } from "../integration/vanish.contract.ts";
 import { meshMissing } from "../support/gateway.ts";
 
 // The whole of it, for `npm run test:vanish`.
-const scale = { clients: 1_000, concurrency: 50, p99Ms: 250 };
+const scale = { clients: 1_000, concurrency: 20, p99Ms: 250 };
 vanishSuite({ topology: "embedded", ...scale });
 const missing = meshMissing();
 if (missing === undefined) vanishSuite({ topology: "mesh", ...scale });

@@ -144,7 +144,7 @@ test("a hundred thousand random cases break no hard constraint, and each decisio
     const configured = Array.from(snapshot.models.get("m")!.candidates, (index) => snapshot.backends[index]!.name);
     for (let count = 0; count < REQUESTS_PER_WORLD; count++) {
       const asked = drawer.request(snapshot);
-      const options = { seed: drawer.random.int(2 ** 32), explain: true, live: drawer.chance(0.7), lifted: drawer.chance(0.1) };
+      const options = { seed: drawer.random.int(2 ** 32), explain: true, live: drawer.chance(0.7), lift: drawer.chance(0.1) ? 1 : 0 };
       const verdict = engine.decide(asked, snapshot, state, NOW, options);
       if (verdict.kind === "wait") {
         counts.wait++;
@@ -198,7 +198,7 @@ function soleDenial(parts: Parameters<typeof backend>[1], asked: DecideRequest, 
   );
   const state = new EngineState(snapshot, 0);
   prepare(state.backends[0]!);
-  const verdict = new Engine("e").decide(asked, snapshot, state, NOW, { seed: 1, explain: false, live: true, lifted: false });
+  const verdict = new Engine("e").decide(asked, snapshot, state, NOW, { seed: 1, explain: false, live: true, lift: 0 });
   assert.ok(verdict.kind === "decided" && verdict.evidence.decision.result.case === "deny");
   const { reason } = verdict.evidence.decision.result.value;
   return `${reason} ${verdict.evidence.decision.excluded[0]?.excluded?.requirement}`;
@@ -227,7 +227,7 @@ test("time-outs adapt only while another candidate can take over, and answers in
   );
   const state = new EngineState(snapshot, 0);
   const first = (asked: DecideRequest): number => {
-    const verdict = new Engine("e").decide(asked, snapshot, state, NOW, { seed: 1, explain: false, live: true, lifted: false });
+    const verdict = new Engine("e").decide(asked, snapshot, state, NOW, { seed: 1, explain: false, live: true, lift: 0 });
     assert.ok(verdict.kind === "decided" && verdict.evidence.decision.result.case === "allow");
     return verdict.evidence.decision.result.value.candidates[0]!.firstTokenTimeoutMs;
   };
@@ -244,7 +244,7 @@ test("an engine that takes a priority is told the class, lower first; others are
   );
   const state = new EngineState(snapshot, 0);
   const of = (name: string, requestClass: RequestClass): readonly [number, boolean] => {
-    const options = { seed: 1, explain: false, live: true, lifted: false };
+    const options = { seed: 1, explain: false, live: true, lift: 0 };
     const verdict = new Engine("e").decide(request(name, { requestClass }), snapshot, state, NOW, options);
     assert.ok(verdict.kind === "decided" && verdict.evidence.decision.result.case === "allow");
     const { enginePriority, enginePrioritySet } = verdict.evidence.decision.result.value.candidates[0]!;

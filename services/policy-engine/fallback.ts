@@ -63,7 +63,7 @@ function orderedIndices(
   now: Moment,
 ): readonly number[] {
   const request = { ...ORDINARY, model: answersTo[0] ?? model.name, requestClass: CLASS_NUMBER[model.class] };
-  const verdict = engine.decide(request, snapshot, state, now, { seed: 0, explain: false, live: false, lifted: false });
+  const verdict = engine.decide(request, snapshot, state, now, { seed: 0, explain: false, live: false, lift: 0 });
   const ordered: number[] = [];
   if (verdict.kind === "decided" && verdict.evidence.decision.result.case === "allow") {
     for (const { backend } of verdict.evidence.decision.result.value.candidates) ordered.push(snapshot.indexOf.get(backend)!);

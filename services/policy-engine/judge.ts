@@ -47,8 +47,8 @@ export interface DecideOptions {
   readonly explain: boolean;
   /** False for dry runs: they neither wait nor explore. */
   readonly live: boolean;
-  /** Whether the class's ceiling does not hold this once: it has waited long, or is below its guaranteed share. */
-  readonly lifted: boolean;
+  /** How far the class's ceiling is raised this once: 1 = away, as it waited long or is below its guaranteed share; 0 = not at all. */
+  readonly lift: number;
 }
 
 /** What judging left in the scratch arrays, by candidate position in the model's list. Valid until the next call. */
@@ -95,7 +95,7 @@ export class Judge {
     if (this.#health(resolved, snapshot, state, now.monoMs) === 0) {
       if (!this.#lastResort(resolved, state, now.monoMs)) return judgement;
     } else {
-      judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs, options.lifted);
+      judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs, options.lift);
       judgement.held = this.#held;
     }
     judgement.step = "chosen";
@@ -224,7 +224,7 @@ export class Judge {
   }
 
   /** Sets who is free, busy, uncertain or on trial. Returns true when nobody can take the request now. */
-  #standing(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number, lifted: boolean): boolean {
+  #standing(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number, lift: number): boolean {
     const { candidates } = resolved.model;
     const { standing } = this.table;
     let usable = 0;
@@ -240,7 +240,7 @@ export class Judge {
         standing[at] = STANDING.trial;
         continue;
       }
-      if (!hasRoom(snapshot.backends[index]!, backend, resolved.class, snapshot, lifted, nowMs)) {
+      if (!hasRoom(snapshot.backends[index]!, backend, resolved.class, snapshot, lift, nowMs)) {
         standing[at] = STANDING.busy;
         continue;
       }

@@ -35,6 +35,9 @@ const SEEDS = 2 ** 32;
 /** What an output token counts for against an uncached prompt token: about its share of GPU time, and of a cloud's price. */
 const OUTPUT_WEIGHT = 5;
 
+/** Time a token of batch work is taken to need once it runs, ms: the pace most targets ask for. */
+const SERVICE_PACE_MS = 50;
+
 /** What the live engine is built from. */
 export interface LiveEngineDeps {
   readonly config: Config;
@@ -126,7 +129,7 @@ export class LiveEngine {
     const resolved = resolve(request, this.#snapshot);
     if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
     if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#lineUp(holder, resolved, startedMs);
-    const verdict = this.#look(resolved, false);
+    const verdict = this.#look(resolved, 0);
     return verdict.kind === "wait"
       ? this.#wait(holder, resolved, startedMs)
       : { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
@@ -134,7 +137,7 @@ export class LiveEngine {
 
   /** Decides without waiting, reserving or keeping a record. */
   dryRun(request: DecideRequest): DecisionRecord | undefined {
-    const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false, lifted: false };
+    const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false, lift: 0 };
     const verdict = this.#engine.decide(request, this.#snapshot, this.state, this.#now(), options);
     return verdict.kind === "decided" ? recordOf(verdict.evidence, []) : undefined;
   }
@@ -277,8 +280,8 @@ export class LiveEngine {
     return { monoMs: this.#deps.clock.monotonicMs(), wallMs: this.#deps.clock.now() };
   }
 
-  #look(resolved: Resolved, lifted: boolean): Verdict {
-    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lifted };
+  #look(resolved: Resolved, lift: number): Verdict {
+    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lift };
     return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
   }
 
@@ -305,6 +308,16 @@ export class LiveEngine {
     return { waiter, promise };
   }
 
+  /** Batch work waits for headroom as long as it has time: its ceiling rises as that runs out (routing, section 1.10). */
+  #lateness(waiter: Waiter, nowMs: number): number {
+    const { request, model, class: className } = waiter.resolved;
+    if (className !== "batch") return 0;
+    const { p50 } = this.state.lengths.estimate(request.tenant, request.templateHash, model.name);
+    const windowMs = waiter.expiresMs - waiter.arrivedMs;
+    const slackMs = waiter.expiresMs - nowMs - SERVICE_PACE_MS * p50;
+    return (1 - Math.min(1, Math.max(0, slackMs / windowMs))) ** 2;
+  }
+
   #attempt(waiter: Waiter, lifted: boolean): Attempted {
     const startedMs = this.#monoMs();
     const resolved = waiter.resolved.snapshot === this.#snapshot ? waiter.resolved : resolve(waiter.resolved.request, this.#snapshot);
@@ -312,7 +325,7 @@ export class LiveEngine {
       waiter.refuse(resolved);
       return "settled";
     }
-    const verdict = this.#look(resolved, lifted);
+    const verdict = this.#look(resolved, lifted ? 1 : this.#lateness(waiter, startedMs));
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);

@@ -15,7 +15,7 @@ export function evidence(parts: Parameters<typeof request>[1] = {}): Evidence {
     snapshot,
     new EngineState(snapshot, 0),
     { monoMs: 0, wallMs: 1_000 },
-    { seed: 1, explain: false, live: true, lifted: false },
+    { seed: 1, explain: false, live: true, lift: 0 },
   );
   assert.ok(verdict.kind === "decided");
   return verdict.evidence;

@@ -10,17 +10,19 @@ const KV_FULL = 0.8;
 /**
  * Whether a backend takes one more request of a class (routing, section 1.9). Every class stays within its ceiling's share of the
  * concurrency limit; classes with a ceiling below one also leave that much headroom in the time to first token, the pace and the
- * memory that better classes would find. One request always fits. `lifted`: the ceiling is one this once.
+ * memory that better classes would find. One request always fits. `lift`: how far the ceiling is
+ * raised this once, 0 = not at all, 1 = away.
  */
 export function hasRoom(
   backend: CompiledBackend,
   state: BackendState,
   className: SchedulingClass,
   snapshot: PolicySnapshot,
-  lifted: boolean,
+  lift: number,
   nowMs: number,
 ): boolean {
-  const ceiling = className === "system" || lifted ? 1 : snapshot.config.classes[className].ceiling;
+  const own = className === "system" ? 1 : snapshot.config.classes[className].ceiling;
+  const ceiling = own + (1 - own) * lift;
   const { load } = state;
   if (load >= Math.max(1, Math.round(state.limitValue * ceiling * rampOf(state, nowMs)))) return false;
   if (ceiling >= 1 || load === 0 || !backend.structural) return true;

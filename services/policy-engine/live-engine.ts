@@ -21,6 +21,7 @@ import { buildFallback } from "./fallback.ts";
 import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
 import { type Holding, Holdings } from "./holdings.ts";
 import type { Moment } from "./judge.ts";
+import { latenessOf } from "./lateness.ts";
 import { refreshLimit } from "./limits.ts";
 import { EngineMetrics } from "./metrics.ts";
 import { type DecisionRecords, recordOf } from "./records.ts";
@@ -34,9 +35,6 @@ const SEEDS = 2 ** 32;
 
 /** What an output token counts for against an uncached prompt token: about its share of GPU time, and of a cloud's price. */
 const OUTPUT_WEIGHT = 5;
-
-/** Time a token of batch work is taken to need once it runs, ms: the pace most targets ask for. */
-const SERVICE_PACE_MS = 50;
 
 /** What the live engine is built from. */
 export interface LiveEngineDeps {
@@ -308,16 +306,6 @@ export class LiveEngine {
     return { waiter, promise };
   }
 
-  /** Batch work waits for headroom as long as it has time: its ceiling rises as that runs out (routing, section 1.10). */
-  #lateness(waiter: Waiter, nowMs: number): number {
-    const { request, model, class: className } = waiter.resolved;
-    if (className !== "batch") return 0;
-    const { p50 } = this.state.lengths.estimate(request.tenant, request.templateHash, model.name);
-    const windowMs = waiter.expiresMs - waiter.arrivedMs;
-    const slackMs = waiter.expiresMs - nowMs - SERVICE_PACE_MS * p50;
-    return (1 - Math.min(1, Math.max(0, slackMs / windowMs))) ** 2;
-  }
-
   #attempt(waiter: Waiter, lifted: boolean): Attempted {
     const startedMs = this.#monoMs();
     const resolved = waiter.resolved.snapshot === this.#snapshot ? waiter.resolved : resolve(waiter.resolved.request, this.#snapshot);
@@ -325,7 +313,7 @@ export class LiveEngine {
       waiter.refuse(resolved);
       return "settled";
     }
-    const verdict = this.#look(resolved, lifted ? 1 : this.#lateness(waiter, startedMs));
+    const verdict = this.#look(resolved, lifted ? 1 : latenessOf(waiter, this.state.lengths, startedMs));
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);

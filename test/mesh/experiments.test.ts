@@ -106,6 +106,29 @@ else {
     await gateway.adminCall("POST", "/api/experiments/sticky/rollback", { wait_ms: 20_000 });
   });
 
+  test("an answer is scored at another ingress than the one that gave it, and the score reaches the comparison", async () => {
+    await runVerb(gateway, "experiments", "start", "scored", "--model", "chat", "--arm", "b=50%");
+    await gateway.adminCall("POST", "/api/experiments/scored/ramp", { weights: { b: 0.5 }, wait_ms: 10_000 });
+    const [one, other] = apis();
+    let [arm, id] = ["", ""];
+    while (!arm.startsWith("scored=")) {
+      const body = JSON.stringify({ model: "chat", user: "kim", max_tokens: 4, messages: [{ role: "user", content: "hello" }] });
+      const answer = await fetch(`${one}/v1/chat/completions`, { method: "POST", body });
+      arm = answer.headers.get("x-signalbox-experiment") ?? "";
+      id = ((await answer.json()) as { id: string }).id;
+    }
+    // At once: the entry may still be on its way to the ledger.
+    const scored = await fetch(`${other}/v1/feedback`, { method: "POST", body: JSON.stringify({ response_id: id, score: 0.25 }) });
+    assert.deepEqual([scored.status, ((await scored.json()) as { experiment: string }).experiment], [200, arm]);
+    for (let quality: unknown; quality === undefined; await systemClock.sleep(100)) {
+      const { json } = await gateway.adminCall("GET", "/api/experiments/scored");
+      const arms = json["arms"] as { readonly name: string; readonly metrics: { readonly quality?: { readonly mean: number } } }[];
+      quality = arms.find(({ name }) => `scored=${name}` === arm)?.metrics.quality?.mean;
+      if (quality !== undefined) assert.equal(quality, 0.25);
+    }
+    await gateway.adminCall("POST", "/api/experiments/scored/rollback", { wait_ms: 20_000 });
+  });
+
   test("without NATS a rollback arrives by the replicas' own questions, and fails nobody", async (t) => {
     const figures = await measureRollback(gateway, apis(), "silent", {
       rps: 20,

@@ -2,12 +2,12 @@ import pg from "pg";
 import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
-import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
 import { entryOf, type PricedRecord } from "./entries/index.ts";
 import { ROLLUP_CHECK, rollupSumsOf, type RollupSums } from "./rollup-check.ts";
+import { QUERY_CANCELED, ReportLanes, reportQuery, tookTooLong } from "./postgres-reports.ts";
 import { bookBatch, EntryRows, saveBudgetRows } from "./postgres-booking.ts";
 import { makeWriterRole, migrate, WRITER_ROLE } from "./postgres-migrate.ts";
 import { ALL_OBSERVATIONS, observationColumns, observationRow, SAVE_OBSERVATIONS } from "./experiments/postgres-rows.ts";
@@ -34,15 +34,6 @@ const CONNECT_TIMEOUT_MS = 3_000;
 /** A statement that takes longer is given up, by the server and, a little later, by the client. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 17_000;
-/** The same for a report: one by a tag over a month of a large ledger reads every entry. */
-const REPORT_TIMEOUT_MS = 60_000;
-const REPORT_QUERY_TIMEOUT_MS = 62_000;
-/** Memory of one report's sorting: what does not fit goes to the disk and takes several times as long. */
-const REPORT_WORK_MEM = "32MB";
-/** Reports at once: booking and budgets keep connections of their own, however many ask. */
-const REPORTS_MAX = 2;
-/** SQLSTATE of a statement that took too long. */
-const QUERY_CANCELED = "57014";
 /** Between attempts to reach a server that is away; doubles up to the maximum, so that healing takes at most some seconds. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 1_500;
@@ -91,9 +82,7 @@ class PostgresStore implements LedgerStore {
   /** Bookings one after the other: the advisory lock would serialise them anyway, holding connections. */
   #writing: Promise<unknown> = Promise.resolve();
   readonly #entryRows = new EntryRows();
-  /** Reports wait in these, one after the other in each. */
-  readonly #reportLanes: Promise<unknown>[] = Array.from({ length: REPORTS_MAX }, () => Promise.resolve());
-  #reports = 0;
+  readonly #reports = new ReportLanes((work) => this.#transaction(work, true));
 
   constructor(deps: PostgresStoreDeps) {
     this.#deps = deps;
@@ -160,7 +149,7 @@ class PostgresStore implements LedgerStore {
 
   async costs(query: CostQuery): Promise<readonly CostRow[]> {
     const { text, values } = costSql(query, DIALECT);
-    const rows = await this.#report((client) => client.query<Record<string, unknown>>(reportQuery(text, values)));
+    const rows = await this.#reports.read((client) => client.query<Record<string, unknown>>(reportQuery(text, values)));
     return rows.map((row) => costRow(row, query.by.length));
   }
 
@@ -194,7 +183,9 @@ class PostgresStore implements LedgerStore {
 
   async rollupSums(): Promise<RollupSums> {
     // Columns without a name of their own have none to be found by.
-    return rollupSumsOf(await this.#report((client) => client.query<unknown[]>({ ...reportQuery(ROLLUP_CHECK, []), rowMode: "array" })));
+    return rollupSumsOf(
+      await this.#reports.read((client) => client.query<unknown[]>({ ...reportQuery(ROLLUP_CHECK, []), rowMode: "array" })),
+    );
   }
 
   async hourSums(fromHour: number, untilHour: number): Promise<readonly HourSum[]> {
@@ -353,21 +344,6 @@ class PostgresStore implements LedgerStore {
     for (const listener of this.#listeners) listener(up);
   }
 
-  /** Reads something long, in its turn. Rejects with DEADLINE_EXCEEDED when it takes too long: the server is not away then. */
-  #report<T>(read: (client: pg.PoolClient) => Promise<{ rows: T[] }>): Promise<T[]> {
-    const lane = this.#reports++ % REPORTS_MAX;
-    const report = this.#reportLanes[lane]!.then(() =>
-      this.#transaction(async (client) => {
-        await client.query(
-          `SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = ${REPORT_TIMEOUT_MS}; SET LOCAL work_mem = '${REPORT_WORK_MEM}'`,
-        );
-        return (await read(client)).rows;
-      }, true),
-    );
-    this.#reportLanes[lane] = report.catch(() => undefined);
-    return report;
-  }
-
   async #query(text: string, values: readonly unknown[]): Promise<Record<string, unknown>[]> {
     if (!this.#up) throw storeUnavailable(new Error("not connected"));
     try {
@@ -397,18 +373,11 @@ class PostgresStore implements LedgerStore {
   #classified(error: unknown, isReport = false): Error {
     if (error instanceof Overtaken) return error;
     const code = (error as { code?: unknown }).code;
-    if (isReport && code === QUERY_CANCELED) {
-      return new SignalboxError("DEADLINE_EXCEEDED", "the ledger's store took too long: ask for a shorter period", { cause: error });
-    }
+    if (isReport && code === QUERY_CANCELED) return tookTooLong(error);
     const isSqlState = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code);
     if (!isSqlState || AWAY.test(code)) this.#lost(error);
     return storeUnavailable(error);
   }
-}
-
-/** A query that may take as long as reports may; the driver's types leave the time-out of a single query out. */
-function reportQuery(text: string, values: readonly unknown[]): pg.QueryConfig<unknown[]> {
-  return { text, values: [...values], query_timeout: REPORT_QUERY_TIMEOUT_MS } as pg.QueryConfig<unknown[]>;
 }
 
 function messageOf(error: unknown): string {

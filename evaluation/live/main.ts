@@ -17,7 +17,7 @@ import { readTrace, tracesFolder } from "../trace.ts";
 import { SLOS } from "../workload.ts";
 import { type LiveGateway, startLive } from "./gateway.ts";
 import { meshChooses, runLive } from "./live-pool.ts";
-import { comparisonOf, readLive, withRow, writeLive } from "./report.ts";
+import { comparisonOf, type LiveResults, readLive, withRow, writeLive } from "./report.ts";
 import { liveCase, type LiveCase } from "./workload.ts";
 
 // `npm run evaluate:live`: the mesh on the wall clock against the virtual-time run of the same requests.
@@ -30,6 +30,7 @@ const RIVALS: Readonly<Record<string, (view: PoolView, random: SeededRandom) => 
   p2c: balancers.powerOfTwo,
   "peak-ewma-p2c": balancers.peakEwma,
   "round-robin": balancers.roundRobin,
+  "static-priority": balancers.staticPriority,
   "litellm-cost": (view) => balancers.litellmCost(view.backends.map(({ rentUsd }) => rentUsd)),
 };
 const POLICIES = ["signalbox", ...Object.keys(RIVALS)];
@@ -74,32 +75,38 @@ async function main(): Promise<void> {
   say(workload);
   let results = readLive(values.out, machine(), workload);
   const stage = new Stage(work);
-  for (const policy of policies) {
-    const live = await stage.run(policy);
-    const virtual = await measureVirtual(policy, work);
-    const errors = live.filter(({ error }) => error !== "");
-    const row = {
-      policy,
-      live: scoreOf(live, work.pool.machines.length),
-      virtual,
-      errors: errors.length,
-      lateP99Ms: quantile(
-        live.map(({ waitedMs }) => waitedMs).sort((a, b) => a - b),
-        0.99,
-      ),
-      loadAverage: loadavg()[0]!,
-      date: new Date(systemClock.now()).toISOString(),
-      sources: fingerprintOf(ROOT),
-    };
-    results = withRow(results, row);
-    writeLive(values.out, results);
-    say(
-      `${policy}: targets met live ${percent(row.live.attainment)}, virtual ${percent(virtual.attainment)}; TTFT p50 ${row.live.ttftP50Ms.toFixed(0)} / ${virtual.ttftP50Ms.toFixed(0)} ms; sent late p99 ${row.lateP99Ms.toFixed(0)} ms; ${errors.length} errors${errors[0] === undefined ? "" : `, the first: ${errors[0].error}`}`,
-    );
+  try {
+    for (const policy of policies) results = await measure(policy, stage, work, results, values.out);
+  } finally {
+    await stage.end();
   }
-  await stage.end();
   for (const line of comparisonOf(results)) say(line);
   say(`report: ${values.out}/live.md`);
+}
+
+async function measure(policy: string, stage: Stage, work: LiveCase, before: LiveResults, out: string): Promise<LiveResults> {
+  const live = await stage.run(policy);
+  const virtual = await measureVirtual(policy, work);
+  const errors = live.filter(({ error }) => error !== "");
+  const row = {
+    policy,
+    live: scoreOf(live, work.pool.machines.length),
+    virtual,
+    errors: errors.length,
+    lateP99Ms: quantile(
+      live.map(({ waitedMs }) => waitedMs).sort((a, b) => a - b),
+      0.99,
+    ),
+    loadAverage: loadavg()[0]!,
+    date: new Date(systemClock.now()).toISOString(),
+    sources: fingerprintOf(ROOT),
+  };
+  const results = withRow(before, row);
+  writeLive(out, results);
+  say(
+    `${policy}: targets met live ${percent(row.live.attainment)}, virtual ${percent(virtual.attainment)}; TTFT p50 ${row.live.ttftP50Ms.toFixed(0)} / ${virtual.ttftP50Ms.toFixed(0)} ms; sent late p99 ${row.lateP99Ms.toFixed(0)} ms; ${errors.length} errors${errors[0] === undefined ? "" : `, the first: ${errors[0].error}`}`,
+  );
+  return results;
 }
 
 function wordsOf({ requests, ratePerS, slo, pool }: LiveCase, stretch: number): string {

@@ -26,6 +26,8 @@ export interface MoneyScale {
 
 /** Attempts one request can have in flight: its own and a hedge, or one that was given up and has not ended. */
 const ATTEMPTS_PER_REQUEST = 2;
+/** Attempts among which there is a hedge for certain: a few in a thousand are. */
+const HEDGED_FROM = 10_000;
 /** A killed process stays down this long, ms: what restarts it elsewhere takes as long, and backs off no further. */
 const RESTART_MS = 700;
 /** How long PostgreSQL and NATS stay down, ms. */
@@ -186,7 +188,10 @@ export function moneySuite({ requests, clients, kills, postgresStops }: MoneySca
     );
     assert.deepEqual(beyond.slice(0, 5), [], "estimated beyond its reservation");
     assert.deepEqual(unbilled.slice(0, 5), [], "booked at a cost nobody billed");
-    for (const [kind, count] of Object.entries(mix)) assert.ok(count > 0, `no ${kind} in the mix`);
+    for (const [kind, count] of Object.entries(mix)) {
+      if (kind === "hedges" && final.length < HEDGED_FROM) continue;
+      assert.ok(count > 0, `no ${kind} in the mix`);
+    }
     assert.equal(verified["ok"], true, JSON.stringify(verified["problems"]));
   }
 }

@@ -12,6 +12,8 @@ export interface RecordPort {
   append(block: Uint8Array): void;
   /** All blocks, the newest first. */
   blocks(): AsyncIterable<Uint8Array>;
+  /** A record came while too many waited and is in memory only: to be counted. */
+  dropped(): void;
   /** Keeps what decisions were made under, by name; what is there stays. Never throws and never blocks. */
   keepPolicy(name: string, policy: Uint8Array): void;
 }
@@ -57,7 +59,10 @@ export class StoredRecords implements DecisionRecords {
 
   keep(evidence: Evidence): void {
     this.#memory.keep(evidence);
-    if (this.#pending.length - this.#head >= PENDING_MAX) return;
+    if (this.#pending.length - this.#head >= PENDING_MAX) {
+      this.#port.dropped();
+      return;
+    }
     this.#pending.push(evidence);
     const { decisionId } = evidence.request;
     this.#waiting.set(decisionId, (this.#waiting.get(decisionId) ?? 0) + 1);

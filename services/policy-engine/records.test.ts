@@ -8,10 +8,14 @@ import { MemoryRecords } from "./records.ts";
 /** A port that keeps blocks in memory. */
 class MemoryPort implements RecordPort {
   readonly kept: Uint8Array[] = [];
+  drops = 0;
   append(block: Uint8Array): void {
     this.kept.push(block);
   }
   keepPolicy(): void {}
+  dropped(): void {
+    this.drops++;
+  }
   async *blocks(): AsyncIterable<Uint8Array> {
     yield* this.kept.toReversed();
   }
@@ -60,4 +64,14 @@ test("a torn block gives what is whole in it", async () => {
   const afterCrash = new StoredRecords(port, clock);
   assert.ok((await afterCrash.find("whole")) !== undefined);
   assert.equal(await afterCrash.find("torn"), undefined);
+});
+
+test("decisions that come faster than they are written stay in memory alone, and are counted", async () => {
+  const port = new MemoryPort();
+  const records = new StoredRecords(port, new FakeClock());
+  const same = evidence({ decisionId: "d" });
+  for (let count = 0; count < 8_200; count++) records.keep(same);
+  assert.equal(port.drops, 8);
+  records.close();
+  assert.ok(port.kept.length > 8_192 / 64);
 });

@@ -9,9 +9,13 @@ import { type PolicyChange, WhatIf, type WhatIfReport } from "./what-if.ts";
 
 class MemoryPort implements RecordPort {
   readonly kept: Uint8Array[] = [];
+  drops = 0;
   readonly policies = new Map<string, Uint8Array>();
   append(block: Uint8Array): void {
     this.kept.push(block);
+  }
+  dropped(): void {
+    this.drops++;
   }
   async *blocks(): AsyncIterable<Uint8Array> {
     yield* this.kept.toReversed();

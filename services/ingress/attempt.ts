@@ -3,7 +3,7 @@ import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts"
 import type { Clock } from "#libs/clock/index.ts";
 import { ATTEMPT_WINDOW_BYTES, type AttemptHandle, type AttemptSink, type CancelReason, type PolicyPeer } from "#libs/peers/index.ts";
 import type { SignalboxError } from "#libs/errors/index.ts";
-import { Collected } from "./experiments/collected.ts";
+import type { Collected } from "./experiments/collected.ts";
 import { internalError } from "./failures.ts";
 import type { Intake } from "./intake.ts";
 import { ATTEMPT_GRACE_MS, GAP_SAMPLE_MS } from "./limits.ts";
@@ -37,6 +37,8 @@ export interface AttemptPlan {
   readonly firstTokenTimeoutMs: number;
   /** What it continues; undefined = it answers from the start. */
   readonly resume: ResumePlan | undefined;
+  /** Takes the answer in, where arms are compared. */
+  readonly collected: Collected | undefined;
 }
 
 /**
@@ -99,7 +101,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     this.resume = plan.resume;
     this.startedMs = clock.monotonicMs();
     this.startedAtMs = clock.now();
-    this.collected = plan.decision.experiment === "" ? undefined : new Collected(plan.intake.body);
+    this.collected = plan.collected;
     this.#clock = clock;
     this.#policy = policy;
     this.#owner = owner;

@@ -43,6 +43,11 @@ export class Attempts {
     }
   }
 
+  /** The request is over: what was collected of their answers is nobody's here any more. */
+  release(): void {
+    for (const attempt of this.all) attempt.collected?.release();
+  }
+
   /** What all of them came to, nano-USD. */
   get costNanoUsd(): bigint {
     let sum = 0n;

@@ -1,5 +1,6 @@
 import type { Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { changedIntake } from "./experiments/changed-intake.ts";
+import { isReviewed } from "./experiments/review.ts";
 import type { Intake } from "./intake.ts";
 import type { RequestSummary } from "./summary.ts";
 
@@ -11,8 +12,19 @@ export interface Witness {
 
 /** One request that is looked at. */
 export interface Attendance {
+  /** Whether what the answer says matters, or only how it ended. */
+  readonly wantsContent: boolean;
   /** The client has its answer, or its error. */
   finished(summary: RequestSummary): void;
+}
+
+/** What attempts are made under. */
+interface Current {
+  readonly decision: Decision;
+  /** The request as its arm sends it. */
+  readonly intake: Intake;
+  /** Whether the answer is collected (true), looked at for signs (false), or neither. */
+  readonly collects: boolean | undefined;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -22,7 +34,7 @@ export class Decisions {
   readonly #intake: Intake;
   readonly #witness: Witness | undefined;
   #first: Decision | undefined;
-  #current: { readonly decision: Decision; readonly intake: Intake } | undefined;
+  #current: Current | undefined;
   #attendance: Attendance | undefined;
 
   constructor(intake: Intake, witness: Witness | undefined) {
@@ -36,7 +48,7 @@ export class Decisions {
   }
 
   /** The decision attempts are made under, and the request as its arm sends it. Only after {@link allowed}. */
-  get current(): { readonly decision: Decision; readonly intake: Intake } {
+  get current(): Current {
     return this.#current!;
   }
 
@@ -49,7 +61,9 @@ export class Decisions {
   allowed(decision: Decision): void {
     if (this.#first === undefined) this.#attendance = this.#witness?.attend(this.#intake, decision);
     this.#first ??= decision;
-    this.#current = { decision, intake: changedIntake(this.#intake, decision) };
+    const intake = changedIntake(this.#intake, decision);
+    const collects = decision.experiment === "" ? undefined : this.#attendance?.wantsContent === true || isReviewed(intake);
+    this.#current = { decision, intake, collects };
   }
 
   /** No further attempt can need the bodies. */

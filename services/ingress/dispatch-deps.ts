@@ -9,6 +9,7 @@ import type { OutboxPort } from "./outbox-port.ts";
 import type { RateWaits } from "./rate-waits.ts";
 import type { Recorder } from "./summary.ts";
 import type { Witness } from "./decisions.ts";
+import type { CollectMemory } from "./experiments/collected.ts";
 
 /** Retry budgets held at once: one per model of the configuration; beyond it models share the last one. */
 const BUDGETS_MAX = 1_000;
@@ -52,6 +53,8 @@ export interface DispatchDeps {
   readonly budgets: RetryBudgets;
   readonly rateWaits: RateWaits;
   readonly recorder: Recorder;
+  /** For answers that are collected. */
+  readonly collecting: CollectMemory;
   /** Absent where nobody compares. */
   readonly witness?: Witness;
   /** Draws attempt and decision ids (UUIDv7). */

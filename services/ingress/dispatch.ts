@@ -376,6 +376,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     };
     this.#deps.recorder.finished(summary);
     this.#decisions.finished(summary);
+    this.#tries.attempts.release();
   }
 
   #facts(attempt: Attempt | undefined, warnings: readonly string[]): ReplyFacts {

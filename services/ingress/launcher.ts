@@ -4,6 +4,7 @@ import { attemptOpen, firstTokenTimeoutMs } from "./attempt-open.ts";
 import { Attempt, type AttemptOwner, type AttemptPlan } from "./attempt.ts";
 import type { Attempts } from "./attempts.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
+import { Collected } from "./experiments/collected.ts";
 import { reviewAnswer } from "./experiments/review.ts";
 import { endedReport, startedReport } from "./reports.ts";
 
@@ -20,7 +21,10 @@ export interface LaunchOwner extends AttemptOwner {
 }
 
 /** What is new about an attempt. */
-type NextAttempt = Pick<AttemptPlan, "intake" | "decision" | "candidate" | "number" | "hedge" | "resume">;
+interface NextAttempt extends Pick<AttemptPlan, "intake" | "decision" | "candidate" | "number" | "hedge" | "resume"> {
+  /** Whether the answer is collected (true), looked at for signs (false), or neither. */
+  readonly collects: boolean | undefined;
+}
 
 /** Makes the next attempt of a request and sends it when its intent is in the books. */
 export function launchAttempt(deps: DispatchDeps, owner: LaunchOwner, attempts: Attempts, next: NextAttempt): void {
@@ -45,6 +49,7 @@ function createAttempt(deps: DispatchDeps, owner: AttemptOwner, next: NextAttemp
       attemptId: deps.nextId(),
       spanId: deps.tracing.spanId(),
       firstTokenTimeoutMs: firstTokenTimeoutMs(next.candidate, next.intake, deps.config.current.resilience.timeouts),
+      collected: next.collects === undefined ? undefined : new Collected(next.intake.body, next.collects, deps.collecting),
     },
     deps.clock,
     deps.policy,

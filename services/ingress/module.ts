@@ -12,6 +12,7 @@ import { BudgetHolder } from "./budgets/holder.ts";
 import { MeteredOutbox } from "./budgets/metered-outbox.ts";
 import { RetryBudgets } from "./dispatch-deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { CollectMemory } from "./experiments/collected.ts";
 import { FeedbackDesk } from "./experiments/feedback.ts";
 import { ExperimentSide } from "./experiments/side.ts";
 import { GpuShare } from "./gpu-share.ts";
@@ -102,6 +103,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     nextId,
     money: new Money(config, prices, outbox),
     gpuShare: new GpuShare(),
+    collecting: new CollectMemory(),
   };
   const side = new ExperimentSide({
     config,

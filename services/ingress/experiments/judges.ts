@@ -61,7 +61,7 @@ export class Judges implements Witness {
     const judge = this.#deps.config.current.experiments.get(decision.experiment)?.judge;
     if (judge === undefined || this.#deps.random.next() >= judge.share || !this.#queue.admits(decision.experiment)) return undefined;
     const { body } = intake;
-    return { finished: (summary) => this.#offer(intake, decision.experiment, body, summary) };
+    return { wantsContent: true, finished: (summary) => this.#offer(intake, decision.experiment, body, summary) };
   }
 
   /** No more judgements: the process leaves. */

@@ -16,7 +16,7 @@ export interface AnswerArm {
 /** Answers in experiments that this process gave last, by tenant and response id: they can be scored before they are booked. */
 export class RecentAnswers implements Witness {
   readonly #answers = new Map<string, AnswerArm>();
-  readonly #attendance: Attendance = { finished: (summary) => this.#finished(summary) };
+  readonly #attendance: Attendance = { wantsContent: false, finished: (summary) => this.#finished(summary) };
 
   attend(_intake: Intake, decision: Decision): Attendance | undefined {
     return decision.experiment === "" ? undefined : this.#attendance;

@@ -11,15 +11,11 @@ import { readSaid } from "./said.ts";
 
 const TOOLS = 1 << CAPABILITY_BITS.tools;
 
-/** How a non-empty refusal begins in an answer's JSON. */
-const REFUSAL = Buffer.from('"refusal":"');
-const QUOTE = 0x22;
-
 /**
  * What the answer of an attempt was like; undefined where it did not come whole or is no chat. Content is read only where the
  * request asked for a format or offered tools: other answers say enough by how they end.
  */
-export function reviewAnswer(intake: Intake, end: AttemptEnd, { body, pieces }: Collected): AnswerReview | undefined {
+export function reviewAnswer(intake: Intake, end: AttemptEnd, { body, pieces, refused }: Collected): AnswerReview | undefined {
   if (end.outcome !== Outcome.OK || intake.decide.operation !== Operation.CHAT) return undefined;
   const format = formatOf(body, intake.fields);
   const compared = intake.internal?.compare;
@@ -29,12 +25,18 @@ export function reviewAnswer(intake: Intake, end: AttemptEnd, { body, pieces }: 
   return {
     $typeName: "signalbox.policy.v1.AnswerReview",
     empty: end.garbage,
-    refused: filtered || (said === undefined ? pieces?.some(holdsRefusal) === true : said.refusal !== ""),
+    refused: filtered || (said === undefined ? refused : said.refusal !== ""),
     schema: said === undefined || format === undefined ? SchemaCheck.UNSPECIFIED : checkFormat(said, format),
     textBytes: end.contentBytes,
     toolCalls: said?.calls.length ?? 0,
     toolAgreement: said === undefined || compared === undefined ? ToolAgreement.UNSPECIFIED : toolAgreement(compared, said),
   };
+}
+
+/** Whether what an answer says is held against its request: a format, tools, or another answer. */
+export function isReviewed({ decide, body, fields, internal }: Intake): boolean {
+  if ((decide.needs & TOOLS) !== 0 || internal?.compare !== undefined) return true;
+  return fieldValue(body, fields, "response_format") !== undefined;
 }
 
 /** Whether two answers to one request call the same tools in the same order, with arguments that mean the same. */
@@ -78,12 +80,4 @@ function checkFormat(said: Said, format: unknown): SchemaCheck {
   const keeps = keepsToSchema(value, format);
   if (keeps === undefined) return SchemaCheck.UNSPECIFIED;
   return keeps ? SchemaCheck.VALID : SchemaCheck.INVALID;
-}
-
-function holdsRefusal(piece: Uint8Array): boolean {
-  const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
-  for (let at = bytes.indexOf(REFUSAL); at >= 0; at = bytes.indexOf(REFUSAL, at + 1)) {
-    if (bytes[at + REFUSAL.length] !== QUOTE) return true;
-  }
-  return false;
 }

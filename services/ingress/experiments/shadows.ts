@@ -33,7 +33,7 @@ export class Shadows implements Witness {
   attend(intake: Intake, decision: Decision): Attendance | undefined {
     if (decision.shadowExperiment === "" || !this.#queue.admits(decision.shadowExperiment)) return undefined;
     const { body } = intake;
-    return { finished: (summary) => this.#offer(intake, decision, body, summary) };
+    return { wantsContent: true, finished: (summary) => this.#offer(intake, decision, body, summary) };
   }
 
   /** No more copies: the process leaves. */

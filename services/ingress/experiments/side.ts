@@ -39,6 +39,8 @@ export class ExperimentSide implements Witness {
 
   constructor(deps: SideDeps) {
     const { clock, metrics, loopLag, nextId, config, random, pipeline, ledger } = deps;
+    const bytes = metrics.gauge("signalbox_answers_collected_bytes", "Bytes of answers held for the comparison of arms.").with();
+    metrics.onScrape(() => bytes.set(deps.dispatch.collecting.bytes));
     this.#traffic = new InternalTraffic(deps.dispatch, clock, deps.admission);
     const queue = { clock, metrics, loopLag, traffic: this.#traffic };
     this.#shadows = new Shadows({ ...queue, nextId });
@@ -73,6 +75,7 @@ export class ExperimentSide implements Witness {
 export function together(a: Attendance | undefined, b: Attendance | undefined): Attendance | undefined {
   if (a === undefined || b === undefined) return a ?? b;
   return {
+    wantsContent: a.wantsContent || b.wantsContent,
     finished: (summary: RequestSummary) => {
       a.finished(summary);
       b.finished(summary);

@@ -111,7 +111,7 @@ async function measure(policy: string, stage: Stage, work: LiveCase, before: Liv
 
 function wordsOf({ requests, ratePerS, slo, pool }: LiveCase, stretch: number): string {
   const spanS = requests.at(-1)!.atMs / 1_000;
-  return `${requests.length} requests of the Azure conversation trace, answers up to ${OUTPUT_MAX} tokens, at ${ratePerS.toFixed(1)} a second (${spanS.toFixed(0)} s of arrivals per policy) over ${pool.name}, all times ${stretch} times as long: first token within ${slo.ttftMs / 1_000} s, ${slo.tpotMs} ms per token. The rate is where least-connections meets the targets for 80 % in virtual time.`;
+  return `${requests.length} requests of the Azure conversation trace, answers up to ${OUTPUT_MAX} tokens, at ${ratePerS.toFixed(1)} a second (${spanS.toFixed(0)} s of arrivals per policy) over ${pool.name}, all times ${stretch} times as long: first token within ${slo.ttftMs / 1_000} s, ${slo.tpotMs} ms per token. The rate is where least-connections meets the targets for about 80 % in virtual time.`;
 }
 
 /** The mesh that policies are run over: one for all rivals, which it treats alike, and one for its own choice. */

@@ -196,7 +196,7 @@ async function shipping(): Promise<{ clock: FakeClock; outbox: Outbox; bus: Manu
     outbox.append(sampleRecord(RecordKind.POST, attemptId(number)));
     // Written at the end of the tick, shipped when the records gathered.
     await clock.advanceAsync(1);
-    await clock.advanceAsync(10);
+    await clock.advanceAsync(50);
   };
   return { clock, outbox, bus, post };
 }

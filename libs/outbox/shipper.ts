@@ -12,8 +12,8 @@ const BATCH_MAX_RECORDS = 500;
 const BATCH_MAX_BYTES = 512 * 1024;
 /** Sequences on their way at once: beyond it the disk keeps them, not the bus. */
 const WINDOW_SEQUENCES = 50_000;
-/** How long new records gather before they are sent. */
-const GATHER_MS = 10;
+/** How long new records gather before they are sent, ms: after an outage the ledger's pace is that of messages, not of records. */
+const GATHER_MS = 50;
 /** Silence after which un-committed records are sent again; doubles up to the maximum, because a durable bus seldom loses any. */
 const RESEND_MS = 10_000;
 const RESEND_MAX_MS = 300_000;

@@ -7,6 +7,8 @@ import { attemptsSeen, simulatedBackend, startSimulation, type Simulation } from
 const REQUESTS = 500;
 const WORTH = 100n;
 const INGRESSES = 3;
+/** Keys revoked, one after the other. */
+const REVOCATIONS = 10;
 /** Tokens of every answer, which is also what callers limit it to. */
 const OUTPUT = 12;
 
@@ -168,5 +170,35 @@ export function budgetsSuite(rounds: number): void {
     assert.equal(attemptsSeen(simulation) - seen, INGRESSES);
     gateway.nats!.revive();
     for (const pool of pools) await pool.close();
+  });
+
+  test("a revoked key is refused by every ingress soon after, and never let in again", async (t) => {
+    const waits: number[] = [];
+    for (let round = 0; round < REVOCATIONS; round++) {
+      const made = (await gateway.adminCall("POST", "/api/keys", { tenant: `revoked-${round}` })).json;
+      assert.ok(made["key"], JSON.stringify(made));
+      const status = async (api: string): Promise<number> => {
+        const answer = await fetch(`${api}/v1/models`, { headers: { authorization: `Bearer ${made["key"] as string}` } });
+        // An answer nobody reads keeps its connection.
+        await answer.arrayBuffer();
+        return answer.status;
+      };
+      for (const api of ingresses()) while ((await status(api)) !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
+      const { status: answered } = await gateway.adminCall("DELETE", `/api/keys/${made["id"] as string}`);
+      assert.equal(answered, 200);
+      const startMs = performance.now();
+      await Promise.all(
+        ingresses().map(async (api) => {
+          while ((await status(api)) !== 401) await new Promise((resolve) => setTimeout(resolve, 2));
+          waits.push(performance.now() - startMs);
+        }),
+      );
+      for (const api of ingresses()) assert.equal(await status(api), 401);
+    }
+    const sorted = waits.toSorted((a, b) => a - b);
+    const middle = sorted[sorted.length >> 1]!;
+    t.diagnostic(
+      `refused everywhere after ${middle.toFixed(0)} ms in the middle, ${sorted.at(-1)!.toFixed(0)} ms at most (goal 1,000 ms), ${sorted.length} measured`,
+    );
   });
 }

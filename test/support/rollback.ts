@@ -66,7 +66,8 @@ export async function measureRollback(
   name: string,
   load: RollbackLoad,
 ): Promise<RollbackFigures> {
-  await runVerb(gateway, "experiments", "start", name, "--model", "chat", "--arm", "b=50%");
+  // A guard of its own would be first on a machine that is slow now and then.
+  await runVerb(gateway, "experiments", "start", name, "--model", "chat", "--arm", "b=50%", "--on-breach", "alert");
   const pools = apis.map((api) => new Pool(api, { connections: 256, headersTimeout: 30_000, bodyTimeout: 30_000 }));
   const sent: Promise<Sent>[] = [];
   const startMs = systemClock.monotonicMs();
@@ -91,7 +92,12 @@ export async function measureRollback(
   const before = answers.filter(({ atMs }) => atMs < calledMs);
   const late = answers.filter(({ atMs, arm }) => arm && atMs >= calledMs);
   const lastToArmMs = Math.max(0, ...late.map(({ atMs }) => atMs - calledMs));
-  const answer = JSON.parse(out) as { replicas: { replica: string; after_ms: number | null }[] };
+  const answer = JSON.parse(out) as {
+    replicas: { replica: string; after_ms: number | null }[];
+    history: { action: string; reason: string }[];
+  };
+  const last = answer.history.at(-1);
+  if (last?.action !== "rollback" || last.reason !== "measured") throw new Error(`not rolled back by this command: ${out}`);
   return {
     requests: answers.length,
     failed: failed.length,

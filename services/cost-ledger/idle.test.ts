@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { defaultBackend, defaultConfig } from "#libs/config/index.ts";
 import type { Config } from "#libs/config/model.ts";
-import { compilePriceBook, costOf, type PriceIndex, type UsageTokens } from "#libs/money/index.ts";
+import { compilePriceBook, costOf, type PriceIndex } from "#libs/money/index.ts";
 import { IdleDesk } from "./idle.ts";
 import { buildPriceBook } from "./price-book/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
@@ -79,19 +81,7 @@ async function rentedMonth(t: TestContext, fromMs: number): Promise<{ store: Sql
   return { store, config, index: compilePriceBook(buildPriceBook(config, []).book) };
 }
 
-const NO_TOKENS: UsageTokens = {
-  inputTokens: 0,
-  cacheReadTokens: 0,
-  cacheWriteTokens: 0,
-  cacheWrite1hTokens: 0,
-  outputTokens: 0,
-  reasoningTokens: 0,
-  audioInputTokens: 0,
-  audioOutputTokens: 0,
-  imageInputTokens: 0,
-  webSearches: 0,
-  serviceTier: "",
-};
+const NO_TOKENS = create(UsageSchema);
 
 for (const [title, fromMs, untilMs] of [
   ["a month in which the clocks go back", Date.UTC(2026, 9, 1), Date.UTC(2026, 10, 1)],

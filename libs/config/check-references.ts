@@ -41,11 +41,33 @@ export function checkReferences(root: Tree, checkRule: RuleCheck | undefined, re
       expectAll("backend", backends, listAt(root, ...path, "arms", arm, "backends"), [...path, "arms", arm, "backends"]);
     }
   }
+  checkLayers(root, report);
   checkTenants(root, expect, models, report);
   for (const role of Object.keys(mapAt(root, "mesh", "peers"))) {
     const base = role.startsWith("provider-adapters:") ? "provider-adapters" : role;
     if ((ROLE_NAMES as readonly string[]).includes(base)) continue;
     report(["mesh", "peers", role], `is not a role, ${suggestion(role, ROLE_NAMES)}`, "key");
+  }
+}
+
+/** A request takes part in one experiment of its model: of two layers on one model the second would get nobody. */
+function checkLayers(root: Tree, report: Report): void {
+  const owners = new Map(
+    Object.keys(mapAt(root, "models")).flatMap((name) => listAt(root, "models", name, "aliases").map((alias) => [alias, name] as const)),
+  );
+  const layers = new Map<string, readonly [experiment: string, layer: string]>();
+  for (const name of Object.keys(mapAt(root, "experiments"))) {
+    const asked = textAt(root, "experiments", name, "model");
+    if (asked === undefined) continue;
+    const model = owners.get(asked) ?? asked;
+    const layer = textAt(root, "experiments", name, "layer") ?? model;
+    const [other, taken] = layers.get(model) ?? [name, layer];
+    layers.set(model, [other, taken]);
+    if (layer !== taken)
+      report(
+        ["experiments", name, "layer"],
+        `${shown(layer)} is not the layer of "${other}", which is on the same model: give both one layer`,
+      );
   }
 }
 

@@ -143,6 +143,12 @@ const MISTAKES: readonly Mistake[] = [
     /is not a model/,
   ],
   [
+    "an experiment that would get nobody, in a second layer on its model",
+    `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 100% } }, f: { model: a, layer: ^other, arms: { control: 100% } } }\n`,
+    "experiments.f.layer",
+    /is not the layer of "e", which is on the same model/,
+  ],
+  [
     "an arm on an unknown backend",
     `version: 1\n${BACKEND}experiments: { e: { model: a, arms: { control: 90%, b: { weight: 10%, backends: [^gpu] } } } }\n`,
     "experiments.e.arms.b.backends[0]",

@@ -76,6 +76,18 @@ const WEIGHTS = (b: number): ReturnType<typeof create<typeof SetExperimentWeight
   create(SetExperimentWeightsRequestSchema, { name: "cheap", weights: { b }, by: "kim" });
 const ROLLBACK = create(RollbackExperimentRequestSchema, { name: "cheap", by: "guard", reason: "error rate" });
 
+test("a second layer on a model is refused while the first runs: its experiment would get nobody", async (t) => {
+  const { control } = await scene(t);
+  await control.startExperiment(START);
+  const second = { ...START, name: "other", layer: "second" };
+  await assert.rejects(
+    async () => control.startExperiment(create(StartExperimentRequestSchema, second)),
+    /cheap is on chat in the layer chat/,
+  );
+  await control.rollbackExperiment(create(RollbackExperimentRequestSchema, { name: "cheap", by: "kim" }));
+  await control.startExperiment(create(StartExperimentRequestSchema, second));
+});
+
 test("an experiment starts with a control arm, ramps, rolls back and is promoted, each a revision with who and when", async (t) => {
   const { control, clock, pushed } = await scene(t);
   const started = await control.startExperiment(START);

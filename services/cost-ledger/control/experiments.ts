@@ -60,7 +60,7 @@ export function startExperiment(state: ControlState, scene: ExperimentScene, req
   if (!NAME.test(request.name)) throw refusal("name", "name: letters, digits, dot, dash and underscore, at most 63");
   const inForce = experimentsInForce(config, state.experiments);
   const before = inForce.get(request.name);
-  if (before?.state === "running" || before?.state === "paused")
+  if (before !== undefined && isOn(before))
     throw refusal("name", `experiment ${request.name} runs already: ramp it, or roll it back first`);
   if (before === undefined && inForce.size >= EXPERIMENTS_MAX) throw refusal("name", `at most ${EXPERIMENTS_MAX} experiments`);
   const model = modelOf(config, request.model);
@@ -69,6 +69,15 @@ export function startExperiment(state: ControlState, scene: ExperimentScene, req
   const plan = planOf(request);
   const arms = withControl(plan === undefined ? request.arms : request.arms.map((arm) => ({ ...arm, weight: plan.steps[0]! })), config);
   if (plan !== undefined && arms.length !== 2) throw refusal("steps", "steps: for one arm beside the control");
+  const layer = request.layer === "" ? model : request.layer.slice(0, TEXT_MAX);
+  const rival = [...inForce.values()].find(
+    (other) => other.name !== request.name && other.model === model && isOn(other) && other.layer !== layer,
+  );
+  if (rival !== undefined)
+    throw refusal(
+      "layer",
+      `experiment ${rival.name} is on ${model} in the layer ${rival.layer}: a request takes part in one experiment of its model, so give both one layer`,
+    );
   const block = config.experiments.get(request.name);
   const next: Experiment = {
     name: request.name,
@@ -76,7 +85,7 @@ export function startExperiment(state: ControlState, scene: ExperimentScene, req
     state: "running",
     model,
     unit,
-    layer: request.layer === "" ? model : request.layer.slice(0, TEXT_MAX),
+    layer,
     control: controlOf(arms),
     arms: before?.arms ?? [],
     guards: request.guards === undefined ? (block?.guards ?? before?.guards ?? DEFAULT_GUARDS) : guardsOf(request.guards),
@@ -322,6 +331,11 @@ function isUnit(unit: string): unit is Experiment["unit"] {
 function noArm(experiment: Experiment, name: string): SignalboxError {
   const known = experiment.arms.map((arm) => arm.name).join(", ");
   return refusal("arm", `experiment ${experiment.name} has no arm "${name.slice(0, TEXT_MAX)}"; known: ${known}`);
+}
+
+/** Whether units go to its arms. */
+function isOn({ state }: Experiment): boolean {
+  return state === "running" || state === "paused";
 }
 
 function refusal(param: string, message: string): SignalboxError {

@@ -63,7 +63,7 @@ const PRICES = book({
   small: { input: 300, output: 900 },
 });
 
-/** Some minutes of ordinary and troubled traffic, recorded. */
+/** Ordinary and troubled traffic in bursts and lulls, an hour of it with 4,000 requests, recorded. */
 async function recorded(requests: number): Promise<MemoryPort> {
   const port = new MemoryPort();
   let records: StoredRecords | undefined;
@@ -86,8 +86,9 @@ async function recorded(requests: number): Promise<MemoryPort> {
       open.push(asked.decisionId);
     }
     if (open.length > 20) scene.session.report(report(open.shift()!, "", DONE));
-    await scene.clock.advanceAsync(random.int(60));
+    await scene.clock.advanceAsync(random.int(count % 400 < 200 ? 60 : 3_600));
   }
+  assert.ok(requests < 4_000 || scene.clock.monotonicMs() > 3_600_000, `${scene.clock.monotonicMs()} ms`);
   await scene.clock.advanceAsync(3_000);
   records!.close();
   return port;

@@ -19,7 +19,7 @@ export interface OutageScale {
   readonly outageMs: number;
   /** Outages during which ledger and ingress are killed and boot again. */
   readonly boots: readonly Outage[];
-  /** Longest recovery, ms; undefined = measured only. */
+  /** Longest until unknown keys are answered and entries are booked again, ms; undefined = measured only. The backlog takes as long as it is. */
   readonly recoveryMs?: number;
 }
 
@@ -125,6 +125,7 @@ export function outageSuite({ outages, outageMs, boots, recoveryMs }: OutageScal
 
   for (const outage of outages) {
     test(`PostgreSQL ${outage} for ${outageMs / 1000} s: known keys work, unknown ones wait, and it heals by itself`, async (t) => {
+      const before = await booked();
       await begin(outage);
       const noticedMs = await until(async () => (await unknown()).status !== 401);
       const told = await load(t, outageMs);
@@ -133,16 +134,18 @@ export function outageSuite({ outages, outageMs, boots, recoveryMs }: OutageScal
         for (const [what, count] of Object.entries(await load(t, 0))) told[what] = (told[what] ?? 0) + count;
       }
       assert.deepEqual(Object.keys(told), ["503 key_store_unavailable"]);
+      const backlog = attemptsSeen(simulation) - before;
       await end(outage);
       const healed = until(async () => (await unknown()).status === 401);
       const caughtUp = until(async () => (await booked()) >= attemptsSeen(simulation));
-      const [keysMs, ledgerMs] = await Promise.all([healed, caughtUp]);
+      const resumed = until(async () => (await booked()) > before);
+      const [keysMs, resumedMs, ledgerMs] = await Promise.all([healed, resumed, caughtUp]);
       t.diagnostic(
-        `noticed after ${Math.round(noticedMs)} ms; after its end keys healed in ${Math.round(keysMs)} ms, the ledger had caught up in ${Math.round(ledgerMs)} ms`,
+        `noticed after ${Math.round(noticedMs)} ms; after its end keys healed in ${Math.round(keysMs)} ms, the ledger booked again after ${Math.round(resumedMs)} ms and had booked the ${backlog} attempts that waited after ${Math.round(ledgerMs)} ms`,
       );
       assert.equal(await booked(), attemptsSeen(simulation));
       if (recoveryMs !== undefined) assert.ok(keysMs <= recoveryMs, `keys healed after ${keysMs} ms`);
-      if (recoveryMs !== undefined) assert.ok(ledgerMs <= recoveryMs, `the ledger caught up after ${ledgerMs} ms`);
+      if (recoveryMs !== undefined) assert.ok(resumedMs <= recoveryMs, `the ledger booked again after ${resumedMs} ms`);
     });
   }
 

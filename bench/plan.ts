@@ -33,7 +33,7 @@ export interface Plan {
   readonly rounds: number;
   readonly warmupMs: number;
   readonly durationMs: number;
-  /** What each target gets once before anything is measured, of each kind of answer: code is compiled while it runs. */
+  /** What each target gets once before anything is measured, of each kind of answer: for its first tens of thousands of requests code is still being compiled, on other threads but on the same CPU. */
   readonly preheatMs: number;
 }
 
@@ -59,7 +59,7 @@ export function planOf(isQuick: boolean): Plan {
     rounds: isQuick ? 1 : 3,
     warmupMs: isQuick ? 300 : 1_000,
     durationMs: isQuick ? 1_200 : 4_000,
-    preheatMs: isQuick ? 1_500 : 5_000,
+    preheatMs: isQuick ? 1_500 : 25_000,
   };
 }
 

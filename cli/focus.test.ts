@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FOCUS_COLUMNS, focusCsv } from "./focus.ts";
+import { costRow } from "./testing.ts";
 
 /** Columns of FOCUS 1.2 whose feature level is Mandatory, and which of those may be null. */
 const MANDATORY: Readonly<Record<string, "null" | "never null">> = {
@@ -30,40 +31,22 @@ const MANDATORY: Readonly<Record<string, "null" | "never null">> = {
 const COSTS = ["BilledCost", "ContractedCost", "EffectiveCost", "ListCost"] as const;
 const TIMES = ["BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"] as const;
 
+const NOBODY = { tenant: "", team: "", key_id: "" };
 const ROWS = [
-  {
-    day: "2026-10-31",
-    tenant: "acme",
-    team: "search",
-    key_id: "k1",
-    model: "chat",
-    backend: "gpu",
-    provider: "vllm",
-    requests: "2",
-    input_tokens: "10",
-    output_tokens: "5",
-    cost_nano_usd: "3000000002",
-    idle_nano_usd: "0",
-  },
-  {
-    day: "2026-10-31",
+  costRow({ requests: "2", cost_nano_usd: "3000000002" }),
+  costRow({
+    ...NOBODY,
     tenant: "system",
-    team: "",
-    key_id: "",
     model: "",
-    backend: "gpu",
-    provider: "vllm",
     requests: "0",
     input_tokens: "0",
     output_tokens: "0",
     cost_nano_usd: "-7",
     idle_nano_usd: "-7",
-  },
-  {
+  }),
+  costRow({
+    ...NOBODY,
     day: "2026-02-28",
-    tenant: "",
-    team: "",
-    key_id: "",
     model: "",
     backend: "",
     provider: "",
@@ -71,36 +54,9 @@ const ROWS = [
     input_tokens: "0",
     output_tokens: "0",
     cost_nano_usd: "250000000",
-    idle_nano_usd: "0",
-  },
-  {
-    day: "2026-02-28",
-    tenant: '=cmd("x"),',
-    team: "a\nb",
-    key_id: "k",
-    model: "m",
-    backend: "b",
-    provider: "p",
-    requests: "1",
-    input_tokens: "1",
-    output_tokens: "1",
-    cost_nano_usd: "0",
-    idle_nano_usd: "0",
-  },
-  {
-    day: "2026-02-27",
-    tenant: "t",
-    team: "",
-    key_id: "",
-    model: "m",
-    backend: "b",
-    provider: "p",
-    requests: "0",
-    input_tokens: "0",
-    output_tokens: "0",
-    cost_nano_usd: "0",
-    idle_nano_usd: "0",
-  },
+  }),
+  costRow({ day: "2026-02-28", tenant: '=cmd("x"),', team: "a\nb" }),
+  costRow({ ...NOBODY, day: "2026-02-27", tenant: "t", requests: "0", input_tokens: "0", output_tokens: "0" }),
 ];
 
 /** Reads CSV back, cell by cell. */
@@ -164,5 +120,5 @@ test("every value is one that FOCUS allows", () => {
 
 test("charges add up to the rows to the nano-dollar", () => {
   const billed = charges().reduce((sum, row) => sum + BigInt(row["BilledCost"]!.replace(".", "")), 0n);
-  assert.equal(billed, ROWS.reduce((sum, row) => sum + BigInt(row.cost_nano_usd), 0n)); // prettier-ignore
+  assert.equal(billed, ROWS.reduce((sum, row) => sum + BigInt(row["cost_nano_usd"]!), 0n)); // prettier-ignore
 });

@@ -3,7 +3,7 @@ import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { AttemptRecordSchema, RecordKind, type AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { Outcome, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { defaultBackend, defaultConfig } from "#libs/config/index.ts";
+import { defaultBackend, defaultConfig, NO_PRICES } from "#libs/config/index.ts";
 import type { BackendConfig, Config } from "#libs/config/model.ts";
 import { costOf, type PriceIndex } from "#libs/money/index.ts";
 
@@ -36,21 +36,6 @@ export function ledgerConfig(store: Config["ledger"]["store"]): Config {
   }
   return defaultConfig({ backends, ledger: { ...defaultConfig().ledger, store } });
 }
-
-const NO_PRICES = {
-  inputPico: undefined,
-  cacheReadPico: undefined,
-  cacheWritePico: undefined,
-  cacheWrite1hPico: undefined,
-  outputPico: undefined,
-  reasoningPico: undefined,
-  audioInputPico: undefined,
-  audioOutputPico: undefined,
-  imageInputPico: undefined,
-  perRequestNano: undefined,
-  webSearchNano: undefined,
-  perHourNano: undefined,
-} as const;
 
 /** Making messages field by field is slower than the ledger; these are copied. */
 const NO_USAGE = { ...create(UsageSchema) };

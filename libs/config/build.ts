@@ -1,5 +1,5 @@
 import * as defaults from "./defaults.ts";
-import type { BackendConfig, Config } from "./model.ts";
+import type { BackendConfig, Config, PriceFields } from "./model.ts";
 import { backendOf } from "./resolve-backends.ts";
 import { resolveConfig } from "./resolve.ts";
 import { fileSchema } from "./schema.ts";
@@ -17,6 +17,22 @@ export function defaultBackend(parts: Partial<BackendConfig> & Pick<BackendConfi
   const base = backendOf(parts.name, parts.provider, { model: parts.model }, { env: {}, readFile: undefined });
   return Object.freeze({ ...base, ...parts });
 }
+
+/** Price fields of which none is stated. */
+export const NO_PRICES: PriceFields = Object.freeze({
+  inputPico: undefined,
+  cacheReadPico: undefined,
+  cacheWritePico: undefined,
+  cacheWrite1hPico: undefined,
+  outputPico: undefined,
+  reasoningPico: undefined,
+  audioInputPico: undefined,
+  audioOutputPico: undefined,
+  imageInputPico: undefined,
+  perRequestNano: undefined,
+  webSearchNano: undefined,
+  perHourNano: undefined,
+});
 
 /** Ports of a process; undefined keeps the configured one. */
 export interface PortOverrides {

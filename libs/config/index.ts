@@ -1,6 +1,7 @@
 export { createConfigSource, type SwappableConfigSource } from "./config-source.ts";
 export { ADMIN_PORT, API_PORT, DATA_DIR } from "./defaults.ts";
-export { defaultBackend, defaultConfig, withPorts, type PortOverrides } from "./build.ts";
+export { defaultBackend, defaultConfig, NO_PRICES, withPorts, type PortOverrides } from "./build.ts";
+export { defaultModel } from "./default-model.ts";
 export { formatProblems, loadConfig, loadConfigFile, type LoadOptions, type LoadResult } from "./load.ts";
 export type * from "./model.ts";
 export { CAPABILITY_NAMES, CLASS_NAMES, isProviderName, PROVIDER_NAMES, ROLE_NAMES } from "./names.ts";

@@ -1,3 +1,4 @@
+import { defaultModel } from "./default-model.ts";
 import * as defaults from "./defaults.ts";
 import type {
   ClassConfig,
@@ -31,22 +32,8 @@ export function resolveModels(file: FileConfig, backends: readonly string[]): Re
       singleFlight: model.single_flight ?? false,
     });
   }
-  if (models.size === 0) models.set(defaults.DEFAULT_MODEL, modelOver(defaults.DEFAULT_MODEL, backends));
+  if (models.size === 0) models.set(defaults.DEFAULT_MODEL, defaultModel(defaults.DEFAULT_MODEL, backends));
   return models;
-}
-
-/** A model over some backends, everything else as by default. */
-function modelOver(name: string, candidates: readonly string[]): ModelConfig {
-  return {
-    name,
-    aliases: [],
-    candidates,
-    requires: new Set(),
-    sla: { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined },
-    class: "standard",
-    midStream: "error",
-    singleFlight: false,
-  };
 }
 
 /** Prices; files are made relative to the configuration file by `near`. */

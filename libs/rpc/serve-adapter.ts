@@ -1,16 +1,15 @@
-import { type ServerDuplexStream, Metadata, status } from "@grpc/grpc-js";
+import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { AttemptsRequestFrameSchema, AttemptsResponseFrameSchema } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
 import type { AttemptsRequestFrame, AttemptsResponseFrame } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
 import type { AdapterHost, AttemptData, AttemptEnd, AttemptHandle, AttemptOpen, AttemptSink, CancelReason } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { codecOf } from "./codec.ts";
-import { FrameSender, readFrames } from "./frames.ts";
+import { ServedFrames } from "./served-frames.ts";
 
 /** Attempts one ingress may have open at once; the adapter's own limits are far smaller. Beyond, the stream is broken. */
 const CHANNELS_MAX = 65_536;
 
-const outgoing = codecOf(AttemptsResponseFrameSchema);
-const incoming = codecOf(AttemptsRequestFrameSchema);
+const KIND = { title: "attempts stream", incoming: codecOf(AttemptsRequestFrameSchema), outgoing: codecOf(AttemptsResponseFrameSchema) };
 
 /** Serves attempts streams from a process's adapters. Streams hear of draining by themselves. */
 export function serveAdapter(host: AdapterHost, logger: Logger): (call: ServerDuplexStream<Buffer, Buffer>) => void {
@@ -27,36 +26,18 @@ export function serveAdapter(host: AdapterHost, logger: Logger): (call: ServerDu
 
 /** One ingress's stream: when it ends, however it ends, the attempts it carried are cancelled. */
 class ServedAttempts {
-  readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #host: AdapterHost;
-  readonly #sender: FrameSender<AttemptsResponseFrame>;
+  readonly #frames: ServedFrames<AttemptsRequestFrame, AttemptsResponseFrame>;
   readonly #handles = new Map<number, AttemptHandle | undefined>();
-  readonly #onClosed: () => void;
-  #closed = false;
   #drained = false;
 
   constructor(call: ServerDuplexStream<Buffer, Buffer>, host: AdapterHost, logger: Logger, onClosed: () => void) {
-    this.#call = call;
     this.#host = host;
-    this.#onClosed = onClosed;
-    this.#sender = new FrameSender(outgoing, (batch, taken) => void call.write(batch, taken));
-    call.sendMetadata(new Metadata());
-    call.on("data", (batch: Buffer) => {
-      if (this.#closed) return;
-      try {
-        readFrames(incoming, batch, (frame) => this.#received(frame));
-      } catch (cause) {
-        logger.warn({ err: cause, peer: call.getPeer() }, "attempts stream carried malformed frames");
-        this.#close();
-        call.emit("error", { code: status.INVALID_ARGUMENT, details: "malformed frames" });
-      }
-    });
-    call.on("error", () => this.#close());
-    call.on("cancelled", () => this.#close());
-    call.on("end", () => {
-      this.#close();
-      call.end();
-    });
+    const closed = (): void => {
+      this.#cancelAll();
+      onClosed();
+    };
+    this.#frames = new ServedFrames(call, KIND, { received: (frame) => this.#received(frame), closed }, logger);
   }
 
   drain(): void {
@@ -92,21 +73,13 @@ class ServedAttempts {
   }
 
   #send(channel: number, frame: AttemptsResponseFrame["frame"], payloadBytes: number): void {
-    if (this.#closed) return;
-    this.#sender.send({ $typeName: "signalbox.adapter.v1.AttemptsResponseFrame", channel, frame }, payloadBytes);
-    if (!this.#sender.stuck) return;
-    this.#close();
-    this.#call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: "the ingress does not read" });
+    this.#frames.send({ $typeName: "signalbox.adapter.v1.AttemptsResponseFrame", channel, frame }, payloadBytes);
   }
 
-  #close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#sender.close();
+  #cancelAll(): void {
     const handles = [...this.#handles.values()];
     this.#handles.clear();
     for (const handle of handles) handle?.cancel("canceled");
-    this.#onClosed();
   }
 }
 

@@ -1,4 +1,4 @@
-import { type ServerDuplexStream, Metadata, status } from "@grpc/grpc-js";
+import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { create } from "@bufbuild/protobuf";
 import { DecisionSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SessionRequestFrameSchema, SessionResponseFrameSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
@@ -7,13 +7,12 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import type { DecideRequest, DecideTicket, Decision, PolicyHost, PolicySession } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { codecOf } from "./codec.ts";
-import { FrameSender, readFrames } from "./frames.ts";
+import { ServedFrames } from "./served-frames.ts";
 
 /** Requests of one ingress that may wait in the engine at once; beyond, they are denied. The engine's own queues are far smaller. */
 const TICKETS_MAX = 65_536;
 
-const outgoing = codecOf(SessionResponseFrameSchema);
-const incoming = codecOf(SessionRequestFrameSchema);
+const KIND = { title: "policy session", incoming: codecOf(SessionRequestFrameSchema), outgoing: codecOf(SessionResponseFrameSchema) };
 
 /** Serves session streams from an engine. Returns the handler; sessions hear of draining by themselves. */
 export function servePolicy(host: PolicyHost, logger: Logger): (call: ServerDuplexStream<Buffer, Buffer>) => void {
@@ -32,36 +31,18 @@ export function servePolicy(host: PolicyHost, logger: Logger): (call: ServerDupl
 
 /** One ingress's stream: everything it holds is released when the stream ends, however it ends. */
 class ServedSession {
-  readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #host: PolicyHost;
-  readonly #sender: FrameSender<SessionResponseFrame>;
+  readonly #frames: ServedFrames<SessionRequestFrame, SessionResponseFrame>;
   readonly #tickets = new Map<string, DecideTicket>();
-  readonly #onClosed: () => void;
   #session: PolicySession | undefined;
-  #closed = false;
 
   constructor(call: ServerDuplexStream<Buffer, Buffer>, host: PolicyHost, logger: Logger, onClosed: () => void) {
-    this.#call = call;
     this.#host = host;
-    this.#onClosed = onClosed;
-    this.#sender = new FrameSender(outgoing, (batch, taken) => void call.write(batch, taken));
-    call.sendMetadata(new Metadata());
-    call.on("data", (batch: Buffer) => {
-      if (this.#closed) return;
-      try {
-        readFrames(incoming, batch, (frame) => this.#received(frame));
-      } catch (cause) {
-        logger.warn({ err: cause, peer: call.getPeer() }, "policy session carried malformed frames");
-        this.#close();
-        call.emit("error", { code: status.INVALID_ARGUMENT, details: "malformed frames" });
-      }
-    });
-    call.on("error", () => this.#close());
-    call.on("cancelled", () => this.#close());
-    call.on("end", () => {
-      this.#close();
-      call.end();
-    });
+    const closed = (): void => {
+      this.#release();
+      onClosed();
+    };
+    this.#frames = new ServedFrames(call, KIND, { received: (frame) => this.#received(frame), closed }, logger);
   }
 
   drain(): void {
@@ -117,21 +98,13 @@ class ServedSession {
   }
 
   #send(frame: SessionResponseFrame["frame"]): void {
-    if (this.#closed) return;
-    this.#sender.send({ $typeName: "signalbox.policy.v1.SessionResponseFrame", frame });
-    if (!this.#sender.stuck) return;
-    this.#close();
-    this.#call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: "the ingress does not read" });
+    this.#frames.send({ $typeName: "signalbox.policy.v1.SessionResponseFrame", frame });
   }
 
-  #close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#sender.close();
+  #release(): void {
     for (const ticket of this.#tickets.values()) ticket.cancel();
     this.#tickets.clear();
     this.#session?.close();
-    this.#onClosed();
   }
 }
 

@@ -3,6 +3,7 @@ import { shadowName } from "#libs/experiments/index.ts";
 import { SYSTEM_TENANT } from "#libs/money/index.ts";
 import { controlOf } from "./control-of.ts";
 import type { ConsoleDeps } from "./deps.ts";
+import { stepJson } from "./step-json.ts";
 
 /** No sums: the ledger does not answer, or nobody asked. */
 const NO_ROWS: readonly CostRow[] = [];
@@ -49,14 +50,7 @@ export async function experimentJson(deps: ConsoleDeps, record: ExperimentRecord
     sample_ratio_p: seen?.sampleRatioP ?? null,
     valid: seen === undefined ? null : seen.sampleRatioP >= SAMPLE_RATIO_MIN,
     engines: seen?.engines ?? null,
-    history: record.history.map((step) => ({
-      revision: Number(step.revision),
-      action: step.action,
-      at: new Date(step.atMs).toISOString(),
-      by: step.by,
-      reason: step.reason,
-      weights: step.weights,
-    })),
+    history: record.history.map((step) => ({ ...stepJson(step), weights: step.weights })),
   };
 }
 

@@ -7,6 +7,7 @@ import { controlOf } from "./control-of.ts";
 import type { ConsoleDeps } from "./deps.ts";
 import { readJson, sendJson, stringOf } from "./http.ts";
 import type { Route } from "./routes.ts";
+import { stepJson } from "./step-json.ts";
 
 /** Routes that show models with their revisions, take the last one back, and list who has applied what. */
 export function modelRoutes(deps: ConsoleDeps): Route<AdminHandler>[] {
@@ -35,13 +36,6 @@ function modelJson(model: ModelRecord): Record<string, unknown> {
     aliases: model.aliases,
     class: model.class,
     experiments: model.experiments,
-    history: model.history.map((step) => ({
-      revision: Number(step.revision),
-      action: step.action,
-      at: new Date(step.atMs).toISOString(),
-      by: step.by,
-      reason: step.reason,
-      candidates: step.candidates,
-    })),
+    history: model.history.map((step) => ({ ...stepJson(step), candidates: step.candidates })),
   };
 }

@@ -3,14 +3,13 @@ import { test, type TestContext } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { defaultBackend, defaultConfig } from "#libs/config/index.ts";
+import { defaultBackend, defaultConfig, NO_PRICES } from "#libs/config/index.ts";
 import type { Config } from "#libs/config/model.ts";
 import { compilePriceBook, costOf, type PriceIndex } from "#libs/money/index.ts";
 import { IdleDesk } from "./idle.ts";
 import { buildPriceBook } from "./price-book/index.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import { posted } from "./store.contract.ts";
-import { noPrices } from "./testkit.ts";
 import { verifyLedger } from "./verify.ts";
 
 const HOUR_MS = 3_600_000;
@@ -20,10 +19,10 @@ const NIGHTS = Array.from({ length: 7 }, (_, day) => ({ from: day * 1440, to: da
 
 function rentConfig(): Config {
   const engine = (name: string, perHourNano: bigint): ReturnType<typeof defaultBackend> =>
-    defaultBackend({ name, provider: "vllm", model: "llama", price: { ...noPrices(), perHourNano } });
+    defaultBackend({ name, provider: "vllm", model: "llama", price: { ...NO_PRICES, perHourNano } });
   const backends = [engine("a100", 1_900_000_001n), engine("l40s", 700_000_000n), engine("idle-gpu", 333_333_333n)];
   const night = {
-    ...noPrices(),
+    ...NO_PRICES,
     backend: "a100",
     perHourNano: 1_100_000_000n,
     effectiveFromMs: 0,
@@ -32,7 +31,7 @@ function rentConfig(): Config {
     serviceTiers: new Map(),
   };
   const raised = {
-    ...noPrices(),
+    ...NO_PRICES,
     backend: "l40s",
     perHourNano: 800_000_007n,
     effectiveFromMs: Date.UTC(2026, 9, 14, 9, 30),
@@ -129,7 +128,7 @@ test("a new price does not rewrite hours that were closed long ago", async (t) =
   const spent = async (): Promise<bigint> => (await store.costs({ by: [], sinceMs: fromMs, untilMs: fromMs + 5 * DAY_MS }))[0]!.costNanoUsd;
   const before = await spent();
   const dearer = new Map(
-    [...config.backends].map(([name, backend]) => [name, { ...backend, price: { ...noPrices(), perHourNano: 9_000_000_000n } }]),
+    [...config.backends].map(([name, backend]) => [name, { ...backend, price: { ...NO_PRICES, perHourNano: 9_000_000_000n } }]),
   );
   const changed = { ...config, backends: dearer };
   await new IdleDesk(store).closeHours(changed, compilePriceBook(buildPriceBook(changed, []).book), fromMs + 10 * DAY_MS);

@@ -1,5 +1,5 @@
-import type { Config, PriceFields } from "#libs/config/model.ts";
-import { createConfigSource, defaultBackend, defaultConfig, type SwappableConfigSource } from "#libs/config/index.ts";
+import type { Config } from "#libs/config/model.ts";
+import { createConfigSource, defaultBackend, defaultConfig, NO_PRICES, type SwappableConfigSource } from "#libs/config/index.ts";
 import type { Counter, Gauge, Histogram, Metrics } from "#libs/telemetry/index.ts";
 
 /** Metrics that can be read back by name. */
@@ -25,28 +25,10 @@ export class CountingMetrics implements Metrics {
   }
 }
 
-/** Price fields of which none is stated. */
-export function noPrices(): PriceFields {
-  return {
-    inputPico: undefined,
-    cacheReadPico: undefined,
-    cacheWritePico: undefined,
-    cacheWrite1hPico: undefined,
-    outputPico: undefined,
-    reasoningPico: undefined,
-    audioInputPico: undefined,
-    audioOutputPico: undefined,
-    imageInputPico: undefined,
-    perRequestNano: undefined,
-    webSearchNano: undefined,
-    perHourNano: undefined,
-  };
-}
-
 /** A configuration with one rented GPU and one cloud backend of fixed price ($1 and $2 per million tokens). */
 export function ledgerConfig(parts: Partial<Config> = {}): SwappableConfigSource {
-  const gpu = defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...noPrices(), perHourNano: 3_600_000_000n } });
-  const price = { ...noPrices(), inputPico: 1_000_000n, outputPico: 2_000_000n };
+  const gpu = defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...NO_PRICES, perHourNano: 3_600_000_000n } });
+  const price = { ...NO_PRICES, inputPico: 1_000_000n, outputPico: 2_000_000n };
   const cloud = defaultBackend({ name: "cloud", provider: "openai", model: "gpt-5-mini", price });
   const backends = new Map([gpu, cloud].map((backend) => [backend.name, backend]));
   return createConfigSource(defaultConfig({ backends, ...parts }));

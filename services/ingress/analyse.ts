@@ -19,6 +19,8 @@ const TEMPLATE_CHARS = 1_024;
 /** Characters of the first user message that name the conversation. */
 const CONVERSATION_CHARS = 4_096;
 
+const NO_PREFIX = new Uint8Array(0);
+
 /** What is the same for every kind of call. */
 export interface AnalyseContext {
   readonly options: RequestOptions;
@@ -60,69 +62,64 @@ export function needsOf(chat: ChatRequest, size: PromptSize): number {
 
 /** Turns a checked request into the features a decision may depend on. Pure; holds no content. */
 export function analyse(input: AnalyseInput): Analysis {
-  const { chat, caller, options } = input;
+  const { chat, options } = input;
   const tools = extentOf(input, "tools") ?? extentOf(input, "functions");
   const size = sizePrompt(chat, tools ? tools.to - tools.from : 0);
-  const model = input.catalog.resolve(chat.model);
-  const tokens = Math.ceil(size.textTokens * input.factors.factor(model, size.contentClass)) + size.mediaTokens;
-  const decide: DecideRequest = {
-    $typeName: "signalbox.policy.v1.DecideRequest",
-    decisionId: input.decisionId,
-    requestId: input.requestId,
-    model: chat.model,
-    tenant: caller.tenant,
-    team: caller.team,
-    keyId: caller.keyId,
-    tags: mergeTags(options.tags, chat.metadata),
-    requestClass: requestClassOf(input, chat.model, classOfTier(chat)),
-    operation: Operation.CHAT,
-    needs: needsOf(chat, size),
-    inputTokens: tokens,
-    maxOutputTokens: chat.maxOutputTokens,
-    stream: chat.stream,
-    ttftTargetMs: options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0),
-    deadlineMs: options.deadlineMs,
-    maxCostNanoUsd: options.maxCostNanoUsd,
-    unit: unitOf(caller.tenant, chat.user),
-    prefixHashes: prefixOf(input, model, tools),
-    exclude: [],
-    forcedArm: options.forcedArm,
-    explain: input.explain,
-    templateHash: hashText(firstText(chat, "system", TEMPLATE_CHARS) || firstText(chat, "developer", TEMPLATE_CHARS)),
-    conversation: hashText(firstText(chat, "user", CONVERSATION_CHARS)),
-    inputBytes: size.bytes,
-    contentClass: size.contentClass,
-    role: "",
-  };
+  const asked = { model: chat.model, user: chat.user, metadata: chat.metadata, byTier: classOfTier(chat), operation: Operation.CHAT };
+  const decide = featuresOf(input, asked, size);
+  decide.needs = needsOf(chat, size);
+  decide.maxOutputTokens = chat.maxOutputTokens;
+  decide.stream = chat.stream;
+  decide.ttftTargetMs = options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0);
+  decide.prefixHashes = prefixOf(input, input.catalog.resolve(chat.model), tools);
+  decide.templateHash = hashText(firstText(chat, "system", TEMPLATE_CHARS) || firstText(chat, "developer", TEMPLATE_CHARS));
+  decide.conversation = hashText(firstText(chat, "user", CONVERSATION_CHARS));
   return { decide, size };
 }
 
 /** Turns a checked embeddings request into the features a decision may depend on. Pure; holds no content. */
 export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequest): Analysis {
-  const { caller, options } = input;
   const size = sizeInputs(request.texts, request.tokens);
-  const model = input.catalog.resolve(request.model);
-  const tokens = Math.ceil(size.textTokens * input.factors.factor(model, size.contentClass)) + size.mediaTokens;
-  const decide: DecideRequest = {
+  const { model, user } = request;
+  const byTier = RequestClass.UNSPECIFIED;
+  const decide = featuresOf(input, { model, user, metadata: {}, byTier, operation: Operation.EMBEDDINGS }, size);
+  decide.needs = 1 << CAPABILITY_BITS.embeddings;
+  return { decide, size };
+}
+
+/** What the caller wrote that matters to a decision whatever is asked for. */
+interface Asked {
+  readonly model: string;
+  readonly user: string;
+  readonly metadata: ChatRequest["metadata"];
+  readonly byTier: RequestClass;
+  readonly operation: Operation;
+}
+
+/** The features that every kind of call has; those of one kind are left empty. */
+function featuresOf(input: AnalyseContext, asked: Asked, size: PromptSize): DecideRequest {
+  const { caller, options } = input;
+  const factor = input.factors.factor(input.catalog.resolve(asked.model), size.contentClass);
+  return {
     $typeName: "signalbox.policy.v1.DecideRequest",
     decisionId: input.decisionId,
     requestId: input.requestId,
-    model: request.model,
+    model: asked.model,
     tenant: caller.tenant,
     team: caller.team,
     keyId: caller.keyId,
-    tags: mergeTags(options.tags, {}),
-    requestClass: requestClassOf(input, request.model, RequestClass.UNSPECIFIED),
-    operation: Operation.EMBEDDINGS,
-    needs: 1 << CAPABILITY_BITS.embeddings,
-    inputTokens: tokens,
+    tags: mergeTags(options.tags, asked.metadata),
+    requestClass: requestClassOf(input, asked.model, asked.byTier),
+    operation: asked.operation,
+    needs: 0,
+    inputTokens: Math.ceil(size.textTokens * factor) + size.mediaTokens,
     maxOutputTokens: 0,
     stream: false,
     ttftTargetMs: options.ttftMs,
     deadlineMs: options.deadlineMs,
     maxCostNanoUsd: options.maxCostNanoUsd,
-    unit: unitOf(caller.tenant, request.user),
-    prefixHashes: new Uint8Array(0),
+    unit: unitOf(caller.tenant, asked.user),
+    prefixHashes: NO_PREFIX,
     exclude: [],
     forcedArm: options.forcedArm,
     explain: input.explain,
@@ -132,7 +129,6 @@ export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequ
     contentClass: size.contentClass,
     role: "",
   };
-  return { decide, size };
 }
 
 function isLowLatency(chat: ChatRequest): boolean {

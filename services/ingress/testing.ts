@@ -1,7 +1,7 @@
 import { createMemoryBus, type EventBus } from "#libs/bus/index.ts";
 import { type Clock, type LoopLag, systemClock } from "#libs/clock/index.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { type Config, createConfigSource, defaultBackend, defaultConfig } from "#libs/config/index.ts";
+import { type Config, createConfigSource, defaultBackend, defaultConfig, defaultModel } from "#libs/config/index.ts";
 import type { ControlPeer, LedgerPeer } from "#libs/peers/index.ts";
 import { createMetrics } from "#libs/telemetry/index.ts";
 import { FakeAdapters, FakeControl, FakeOutbox, FakePolicy, KeptLog, KeptTracing, testPriceBook } from "./fakes.ts";
@@ -12,16 +12,7 @@ export * from "./fakes.ts";
 /** Small limits, so that tests can pass them. */
 export function testConfig(parts: Partial<Config> = {}): Config {
   const base = defaultConfig();
-  const model = {
-    name: "chat",
-    aliases: ["gpt-4o-mini"],
-    candidates: ["alpha", "beta"],
-    requires: new Set<never>(),
-    sla: { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined },
-    class: "standard" as const,
-    midStream: "error" as const,
-    singleFlight: false,
-  };
+  const model = defaultModel("chat", ["alpha", "beta"], { aliases: ["gpt-4o-mini"] });
   return defaultConfig({
     server: {
       ...base.server,

@@ -3,25 +3,11 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { AnswerReviewSchema, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Experiment } from "#libs/experiments/index.ts";
+import { twoArms } from "#libs/experiments/testing.ts";
 import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
 import { ended, failed } from "./fixture.ts";
 
-const EXPERIMENT: Experiment = {
-  name: "e",
-  revision: 1,
-  state: "running",
-  model: "chat",
-  unit: "user",
-  layer: "chat",
-  control: "control",
-  arms: [
-    { name: "control", weight: 0.5, ranges: [[0, 5_000]] },
-    { name: "b", weight: 0.5, ranges: [[5_000, 10_000]], backends: ["gpu-b"] },
-  ],
-  guards: { errorRate: 0.005, ttft: 0.1, cost: undefined, quality: undefined, action: "rollback" },
-  basis: "",
-  history: [],
-};
+const EXPERIMENT: Experiment = twoArms();
 
 test("ten failures in a row, or half of the last twenty, stop an arm without statistics, once", () => {
   const breaches: Breach[] = [];

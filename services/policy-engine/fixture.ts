@@ -28,24 +28,11 @@ import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
 import type { DecisionRecords } from "./records.ts";
 import { createPolicyEngine, type PolicyEngineHost } from "./module.ts";
 
+export { defaultModel as model } from "#libs/config/index.ts";
+
 /** A backend for tests: everything default but what is given. */
 export function backend(name: string, parts: Partial<BackendConfig> = {}): BackendConfig {
   return defaultBackend({ name, provider: "openai", model: `${name}-model`, ...parts });
-}
-
-/** A model for tests. */
-export function model(name: string, candidates: readonly string[], parts: Partial<ModelConfig> = {}): ModelConfig {
-  return {
-    name,
-    aliases: [],
-    candidates,
-    requires: new Set(),
-    sla: { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined },
-    class: "standard",
-    midStream: "error",
-    singleFlight: false,
-    ...parts,
-  };
 }
 
 /** A configuration over these backends and models. */

@@ -14,7 +14,7 @@ import {
 import { createMemoryBus, SUBJECTS } from "#libs/bus/index.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { systemRandom } from "#libs/clock/index.ts";
-import { createConfigSource, defaultBackend, defaultConfig } from "#libs/config/index.ts";
+import { createConfigSource, defaultBackend, defaultConfig, defaultModel } from "#libs/config/index.ts";
 import { decodeExperiment, type Experiment } from "#libs/experiments/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { SqliteDatabase } from "../sqlite-database.ts";
@@ -22,21 +22,7 @@ import { Control } from "./control.ts";
 
 const config = defaultConfig({
   backends: new Map(["a", "b"].map((name) => [name, defaultBackend({ name, provider: "openai", model: name })])),
-  models: new Map([
-    [
-      "chat",
-      {
-        name: "chat",
-        aliases: ["gpt"],
-        candidates: ["a", "b"],
-        requires: new Set(),
-        sla: { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined },
-        class: "standard",
-        midStream: "error",
-        singleFlight: false,
-      },
-    ],
-  ]),
+  models: new Map([["chat", defaultModel("chat", ["a", "b"], { aliases: ["gpt"] })]]),
 });
 
 interface Scene {

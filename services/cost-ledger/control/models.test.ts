@@ -9,16 +9,14 @@ import {
   type ControlState,
   type RollbackModelRequest,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
-import { type Config, defaultBackend, defaultConfig } from "#libs/config/index.ts";
+import { type Config, defaultBackend, defaultConfig, defaultModel } from "#libs/config/index.ts";
 import { withModelRevisions } from "#libs/experiments/index.ts";
 import { promoteExperiment, startExperiment } from "./experiments.ts";
 import { listModels, modelRecord, noteModels, rollbackModel } from "./models.ts";
 
 function configWith(...candidates: readonly string[]): Config {
   const backends = new Map(["a", "b", "c"].map((name) => [name, defaultBackend({ name, provider: "openai", model: name })]));
-  const sla = { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined };
-  const parts = { aliases: ["gpt"], requires: new Set<never>(), sla, class: "standard", midStream: "error", singleFlight: false } as const;
-  return defaultConfig({ backends, models: new Map([["chat", { ...parts, name: "chat", candidates }]]) });
+  return defaultConfig({ backends, models: new Map([["chat", defaultModel("chat", candidates, { aliases: ["gpt"] })]]) });
 }
 
 const request = (parts: object = {}): RollbackModelRequest => create(RollbackModelRequestSchema, { name: "chat", by: "kim", ...parts });

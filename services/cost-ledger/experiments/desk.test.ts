@@ -16,21 +16,12 @@ import { createMemoryBus } from "#libs/bus/index.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { systemRandom } from "#libs/clock/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
-import type { ModelConfig } from "#libs/config/index.ts";
+import { defaultModel } from "#libs/config/index.ts";
 import { Control } from "../control/index.ts";
 import { SqliteDatabase } from "../sqlite-database.ts";
 import { ledgerConfig } from "../testkit.ts";
 
-const MODEL: ModelConfig = {
-  name: "chat",
-  aliases: [],
-  candidates: ["gpu", "cloud"],
-  requires: new Set(),
-  sla: { ttftMs: undefined, tpotMs: undefined, deadlineMs: undefined },
-  class: "standard",
-  midStream: "error",
-  singleFlight: false,
-};
+const MODEL = defaultModel("chat", ["gpu", "cloud"]);
 
 type Scores = Parameters<SqliteDatabase["saveScore"]>[0];
 

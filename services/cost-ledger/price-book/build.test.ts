@@ -3,36 +3,22 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { defaultBackend, defaultConfig } from "#libs/config/index.ts";
-import type { Config, PriceFields, PriceOverride } from "#libs/config/model.ts";
+import { defaultBackend, defaultConfig, NO_PRICES } from "#libs/config/index.ts";
+import type { Config, PriceOverride } from "#libs/config/model.ts";
 import { baselineCost, compilePriceBook, costOf, isPriced } from "#libs/money/index.ts";
 import { buildPriceBook } from "./build.ts";
 import { parsePriceFile } from "./litellm.ts";
 
-const NOTHING: PriceFields = {
-  inputPico: undefined,
-  cacheReadPico: undefined,
-  cacheWritePico: undefined,
-  cacheWrite1hPico: undefined,
-  outputPico: undefined,
-  reasoningPico: undefined,
-  audioInputPico: undefined,
-  audioOutputPico: undefined,
-  imageInputPico: undefined,
-  perRequestNano: undefined,
-  webSearchNano: undefined,
-  perHourNano: undefined,
-};
 const NOVEMBER = Date.UTC(2026, 10, 1);
 
 function override(parts: Partial<PriceOverride> & { backend: string }): PriceOverride {
-  return { ...NOTHING, effectiveFromMs: 0, schedule: undefined, tiers: [], serviceTiers: new Map(), ...parts };
+  return { ...NO_PRICES, effectiveFromMs: 0, schedule: undefined, tiers: [], serviceTiers: new Map(), ...parts };
 }
 
 function config(prices: Partial<Config["prices"]> = {}): Config {
   const backends = [
     defaultBackend({ name: "cloud", provider: "openai", model: "gpt-5-mini" }),
-    defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...NOTHING, perHourNano: 1_900_000_000n } }),
+    defaultBackend({ name: "gpu", provider: "vllm", model: "llama", price: { ...NO_PRICES, perHourNano: 1_900_000_000n } }),
     defaultBackend({ name: "free", provider: "ollama", model: "llama" }),
   ];
   return defaultConfig({

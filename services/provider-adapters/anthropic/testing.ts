@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { create } from "@bufbuild/protobuf";
 import { AttemptOpenSchema, Dialect, type AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { defaultBackend } from "#libs/config/index.ts";
 import type { BackendConfig } from "#libs/config/model.ts";
 import type { DecodeContext, StreamDecoder, StreamEnd } from "../codec.ts";
 import { anthropicCodec } from "./index.ts";
@@ -54,26 +55,16 @@ export function sse(events: readonly string[]): Buffer {
 
 /** A backend of this provider. */
 export function backendOf(fields: Partial<BackendConfig> = {}): BackendConfig {
-  return {
+  return defaultBackend({
     name: "claude",
     provider: "anthropic",
     url: "https://api.anthropic.com",
-    key: undefined,
     model: "claude-sonnet-4-5",
     contextTokens: 200_000,
     maxOutputTokens: 8192,
     capabilities: new Set(["streaming", "tools"]),
-    concurrency: { mode: "adaptive", min: 2, max: 64 },
-    metrics: undefined,
-    price: undefined,
-    labels: new Map(),
-    limits: { rpm: undefined, tpm: undefined },
-    anthropicVersion: "2023-06-01",
-    serviceTiers: false,
-    paramsB: undefined,
-    enginePriority: false,
     ...fields,
-  };
+  });
 }
 
 /** An attempt with this OpenAI chat body. */

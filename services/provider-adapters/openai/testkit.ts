@@ -1,6 +1,7 @@
 // What the tests of this room share: a backend, an open, a client that reads answers the plain way.
 import type { AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { AttemptOpenSchema, Dialect } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { defaultBackend } from "#libs/config/index.ts";
 import type { BackendConfig } from "#libs/config/model.ts";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { AnswerFacts, StreamEnd } from "../codec.ts";
@@ -8,26 +9,16 @@ import { openaiCodec } from "./api.ts";
 
 /** A backend of the plainest kind, with `changes`. */
 export function backendOf(changes: Partial<BackendConfig> = {}): BackendConfig {
-  return {
+  return defaultBackend({
     name: "b",
     provider: "openai",
     url: "http://127.0.0.1:1/v1",
-    key: undefined,
     model: "upstream-model",
     contextTokens: 128_000,
-    maxOutputTokens: 8192,
     capabilities: new Set(),
     concurrency: { mode: "fixed", min: 1, max: 64 },
-    metrics: undefined,
-    price: undefined,
-    labels: new Map(),
-    limits: { rpm: undefined, tpm: undefined },
-    anthropicVersion: "2023-06-01",
-    serviceTiers: false,
-    paramsB: undefined,
-    enginePriority: false,
     ...changes,
-  };
+  });
 }
 
 /** An open for backend `b`, with `changes`. */

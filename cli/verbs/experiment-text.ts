@@ -36,7 +36,7 @@ const REPLICA_COLUMNS: readonly Column[] = [
 const DRAWN = 31;
 
 /** Metrics that are shares or scores: their differences are points; the others' are ratios. */
-const POINTS: ReadonlySet<string> = new Set(["error", "refusal", "empty", "schema_valid", "tool_agreement", "quality"]);
+const POINTS: ReadonlySet<string> = new Set(["error", "retry", "refusal", "empty", "schema_valid", "tool_agreement", "quality"]);
 
 /** An experiment with its arms side by side, intervals drawn. */
 export function experimentText(experiment: Fields): string {

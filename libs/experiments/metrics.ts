@@ -5,6 +5,8 @@
 export const METRICS = {
   /** Attempts that failed, of those that ended well or failed. */
   error: "share",
+  /** Answered requests of which an attempt had failed before. */
+  retry: "share",
   /** Time to first token. */
   ttft: "log",
   /** Time per output token. */

@@ -48,17 +48,20 @@ test("what was seen is told whole, when there is news, and again when it did not
   watch.ended(EXPERIMENT, "b", ended({ ttftMs: 100, durationMs: 590, outputTokens: 50 }));
   watch.ended(EXPERIMENT, "b", failed("UPSTREAM_TIMEOUT"));
   watch.ended(EXPERIMENT, "b", ended({ review: { refused: true, schema: SchemaCheck.INVALID } }));
-  watch.requestDone(EXPERIMENT, "b", 2_000, 50);
+  const sums = { answered: true, costNanoUsd: 2_000, answerTokens: 50, failed: 0 };
+  watch.requestDone(EXPERIMENT, "b", sums);
+  watch.requestDone(EXPERIMENT, "b", { ...sums, failed: 2 });
   const [news] = watch.takeNews();
   const arm = news!.arms.get("b")!;
   const shown = Object.fromEntries(Array.from(arm.metrics, ([name, { count, mean }]) => [name, [count, Math.round(mean * 1_000) / 1_000]]));
   assert.equal(arm.units, 2);
   assert.deepEqual(
-    [shown["error"], shown["cost"], shown["cost_per_1k"], shown["refusal"], shown["empty"], shown["schema_valid"]],
+    [shown["error"], shown["retry"], shown["cost"], shown["cost_per_1k"], shown["refusal"], shown["empty"], shown["schema_valid"]],
     [
       [3, 0.333],
-      [1, 2_000],
-      [1, 40_000],
+      [2, 0.5],
+      [2, 2_000],
+      [2, 40_000],
       [1, 1],
       [1, 0],
       [1, 0],

@@ -1,5 +1,6 @@
 import { type AttemptEnded, Outcome, SchemaCheck, ToolAgreement } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { type Experiment, type MetricName, type Observations, runOf, shadowName } from "#libs/experiments/index.ts";
+import type { RequestSums } from "./request-sums.ts";
 import { addSample, emptyMoments, fnv1a32, type Moments } from "#libs/statistics/index.ts";
 
 /** Without statistics: this many failures in a row, or this many among the last outcomes. */
@@ -121,13 +122,14 @@ export class ExperimentWatch {
     if (reason !== undefined) this.#tell(experiment, watched, armName, reason);
   }
 
-  /** A request is over: what all its attempts came to, and the output tokens of its answer. */
-  requestDone(experiment: Experiment, armName: string, costNanoUsd: number, outputTokens: number): void {
+  /** A request that was answered is over. */
+  requestDone(experiment: Experiment, armName: string, { costNanoUsd, answerTokens, failed }: RequestSums): void {
     const watched = this.#of(experiment);
     const arm = armOf(watched, armName);
     watched.changed = true;
+    sample(arm, "retry", failed > 0 ? 1 : 0);
     sample(arm, "cost", costNanoUsd);
-    if (outputTokens > 0) sample(arm, "cost_per_1k", (costNanoUsd * 1_000) / outputTokens);
+    if (answerTokens > 0) sample(arm, "cost_per_1k", (costNanoUsd * 1_000) / answerTokens);
   }
 
   /** A shadow copy ended: it is compared, and kills nobody. */

@@ -13,6 +13,7 @@ import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
 import { judgeHard, OUT } from "./filter.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
+import { noSums, type RequestSums } from "./request-sums.ts";
 import { accountOf, type Resolved, type SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
@@ -61,11 +62,8 @@ export interface Holding {
   evidence: Evidence;
   /** When it was last heard of, ms. */
   touchedMs: number;
-  /** What its attempts came to so far, nano-USD, and the output tokens of its whole answer; 0 = none yet. */
-  costNanoUsd: number;
-  answerTokens: number;
-  /** Whether it got a whole answer. */
-  answered: boolean;
+  /** What its attempts came to so far, while they count for an experiment's arm. */
+  readonly sums: RequestSums;
   /** Room kept for the next attempt until it starts. */
   reserved: Hold | undefined;
   /** Attempts under way: one, or two with a hedge. */
@@ -127,9 +125,7 @@ export class Holdings {
       expectedOutput: reservation.outputTokens,
       evidence,
       touchedMs: nowMs,
-      costNanoUsd: 0,
-      answerTokens: 0,
-      answered: false,
+      sums: noSums(),
       reserved: undefined,
       attempts: [],
       preemptions: 0,

@@ -246,19 +246,21 @@ export class LiveEngine {
     if (compiled === undefined) return;
     // Nobody waits for copies: they are compared apart.
     if (request.role === "shadow") return this.experiments.copied(compiled.experiment, decision.arm, ended);
-    holding.costNanoUsd += Number(ended.costNanoUsd);
+    const { sums } = holding;
+    sums.costNanoUsd += Number(ended.costNanoUsd);
+    if (ended.outcome === Outcome.FAILED) sums.failed++;
     if (ended.outcome === Outcome.OK) {
-      holding.answered = true;
-      holding.answerTokens = ended.outputTokens;
+      sums.answered = true;
+      sums.answerTokens = ended.outputTokens;
     }
     this.experiments.ended(compiled.experiment, decision.arm, ended);
   }
 
   /** A request that got its whole answer counts with what it cost; hedges and failed attempts included. */
-  #observeRequest({ evidence, answered, costNanoUsd, answerTokens }: Holding): void {
-    if (!answered) return;
+  #observeRequest({ evidence, sums }: Holding): void {
+    if (!sums.answered) return;
     const compiled = this.#snapshot.experiments.get(evidence.decision.experiment);
-    if (compiled !== undefined) this.experiments.requestDone(compiled.experiment, evidence.decision.arm, costNanoUsd, answerTokens);
+    if (compiled !== undefined) this.experiments.requestDone(compiled.experiment, evidence.decision.arm, sums);
   }
 
   #swap(snapshot: PolicySnapshot): void {

@@ -2,7 +2,7 @@ import {
   analyseArm,
   type Experiment,
   type GuardMemory,
-  type GuardStanding,
+  guardStandings,
   isDue,
   noGuardMemory,
   type Observations,
@@ -25,19 +25,17 @@ export interface Actions {
 /** What is remembered of an experiment between analyses. Plain JSON. */
 export interface DeskMemory {
   readonly arms: Readonly<Record<string, GuardMemory>>;
-  /** The standing of the planned arm's guards at its last analysis. */
-  readonly standings: readonly GuardStanding[];
   readonly step?: StepStart;
   /** Revision and reason of the last breach that only an alert was raised for. */
   readonly alerted?: string;
 }
 
 /** Before the first analysis. */
-export const NO_MEMORY: DeskMemory = { arms: {}, standings: [] };
+export const NO_MEMORY: DeskMemory = { arms: {} };
 
 /** Who acts. */
 const GUARD = "guard";
-const PLAN = "plan";
+export const PLAN = "plan";
 
 /** The scene of an analysis. */
 export interface AnalysisContext {
@@ -60,8 +58,7 @@ export async function analyse(
     const known = memory.arms[name] ?? noGuardMemory();
     if (!isDue(known, seen, name, context.nowMs)) continue;
     const analysed = analyseArm(experiment, seen, name, known, context.nowMs);
-    const standings = name === plannedArm(experiment) ? analysed.guards : memory.standings;
-    memory = { ...memory, arms: { ...memory.arms, [name]: analysed.memory }, standings };
+    memory = { ...memory, arms: { ...memory.arms, [name]: analysed.memory } };
     const breach = analysed.guards.find(({ status }) => status === "breached");
     if (breach !== undefined) return act(experiment, `arm ${name}: ${breach.reason}`, memory, context, actions);
   }
@@ -91,9 +88,12 @@ async function move(
   { engines, nowMs }: AnalysisContext,
   actions: Actions,
 ): Promise<DeskMemory> {
-  if (experiment.plan === undefined) return memory;
+  const arm = plannedArm(experiment);
+  if (experiment.plan === undefined || arm === undefined) return memory;
   const step = stepStart(experiment, seen, memory.step, nowMs);
-  const next = planMove(experiment, seen, memory.standings, sampleRatio(experiment, seen, engines), step, nowMs);
+  // As they stand now, not at the last analysis: a step of few requests may end before there is one.
+  const standings = guardStandings(experiment, seen, arm);
+  const next = planMove(experiment, seen, standings, sampleRatio(experiment, seen, engines), step, nowMs);
   if (next.kind === "advance") await actions.advance(experiment, next.arm, next.share);
   if (next.kind === "pause") await actions.pause(experiment, PLAN, next.reason);
   return step === memory.step ? memory : { ...memory, step };

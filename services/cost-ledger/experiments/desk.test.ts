@@ -30,6 +30,8 @@ interface Scene {
   /** A service over the same file, as after a restart. */
   readonly open: () => Promise<Control>;
   readonly score: (parts: Partial<Scores>) => Promise<void>;
+  /** Makes reading the scores fail, or work again. */
+  readonly failReads: (fails: boolean) => void;
 }
 
 async function scene(t: TestContext): Promise<Scene> {
@@ -37,6 +39,7 @@ async function scene(t: TestContext): Promise<Scene> {
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const clock = new FakeClock();
   const bus = createMemoryBus({ clock, logger: silentLogger });
+  let failing = false;
   let last: SqliteDatabase;
   return {
     clock,
@@ -45,10 +48,15 @@ async function scene(t: TestContext): Promise<Scene> {
       await last.start();
       const store = last;
       t.after(() => store.stop());
+      const { scoreSums } = store;
+      store.scoreSums = (name) => (failing ? Promise.reject(new Error("no such table")) : scoreSums.call(store, name));
       const config = ledgerConfig({ models: new Map([["chat", MODEL]]) });
       const control = new Control({ store, bus, clock, random: systemRandom, config, logger: silentLogger });
       await control.refresh();
       return control;
+    },
+    failReads: (fails) => {
+      failing = fails;
     },
     score: async (parts) => {
       const about = { tenant: "acme", metric: "quality", source: "judge", experiment: "e", revision: 1n, comment: "", atMs: 1 };
@@ -181,6 +189,37 @@ test("a plan goes through its steps by itself and ends with the arm promoted; a 
   await step(400, [500, 500]);
   await step(600, [500, 500]);
   assert.deepEqual([await weights(), await stateOf(control)], [[0, 1], "promoted promote by plan: step 2 passed"]);
+});
+
+test("a step that ends before its first analysis is held against its guards all the same", async (t) => {
+  const { clock, open } = await scene(t);
+  const control = await open();
+  await started(control, { steps: [0.5, 1], stepMs: 60_000, stepRequests: 10, guards: { errorRate: 0.005 } });
+  const tick = async (count: number): Promise<void> => {
+    await control.report(seen("engine-1", [count, 0], [count, count / 2]));
+    await control.desk.tick();
+  };
+  await tick(0.001);
+  clock.advance(60_000);
+  await tick(20);
+  assert.deepEqual(await stateOf(control), "running start by kim: ");
+  clock.advance(300_000);
+  await tick(20);
+  assert.equal(await stateOf(control), "paused pause by plan: step 1: too few samples for error_rate");
+});
+
+test("a plan whose analysis fails four times in a row pauses, and no other experiment waits for it", async (t) => {
+  const { clock, open, failReads } = await scene(t);
+  const control = await open();
+  await started(control, { steps: [0.5, 1], stepMs: 1, stepRequests: 1 });
+  failReads(true);
+  for (let count = 1; count <= 4; count++) {
+    assert.match(await stateOf(control), /^running/);
+    clock.advance(1_000);
+    await control.desk.tick();
+  }
+  failReads(false);
+  assert.equal(await stateOf(control), "paused pause by plan: the analysis failed 4 times in a row");
 });
 
 test("replicas tell what they applied, late news does not count, and who is silent is gone", async (t) => {

@@ -6,13 +6,16 @@ import { type Experiment, experimentsInForce, mergeObservations, type Observatio
 import type { Logger } from "#libs/telemetry/index.ts";
 import type { ScoreSums } from "../scores/answers.ts";
 import type { LedgerStore } from "../store.ts";
-import { type Actions, analyse, type DeskMemory, NO_MEMORY } from "./analyse.ts";
+import { type Actions, analyse, type DeskMemory, NO_MEMORY, PLAN } from "./analyse.ts";
 import { comparisonOf } from "./comparison.ts";
 import { FOLDED_SOURCE, foldSources, type ObservationRow, readObservations, type Source } from "./source-rows.ts";
 import { scoresAsSource } from "./scores-as-source.ts";
 
 /** How often what was seen is analysed and stored, ms. */
 export const DESK_PERIOD_MS = 1_000;
+
+/** Analyses of one experiment that may fail in a row before its plan waits for somebody to look (routing, section 1.13). */
+const FAILURES_MAX = 4;
 
 /** The source under which the analysis remembers where it was. */
 const MEMORY_SOURCE = "#analysis";
@@ -32,6 +35,8 @@ interface Watched {
   readonly run: string;
   readonly sources: Map<string, Source>;
   memory: DeskMemory;
+  /** Analyses that failed in a row. */
+  failures: number;
 }
 
 /**
@@ -75,7 +80,7 @@ export class ExperimentDesk {
     this.#busy = true;
     try {
       await this.#load();
-      for (const experiment of this.#inForce().values()) await this.#look(experiment);
+      for (const experiment of this.#inForce().values()) await this.#tryToLook(experiment);
       await this.#save();
     } catch (error) {
       this.#deps.logger.warn({ error: String(error) }, "experiments could not be analysed; it is tried again");
@@ -103,7 +108,7 @@ export class ExperimentDesk {
     const run = runOf(experiment);
     const known = this.#watched.get(experiment.name);
     if (known?.run === run) return known;
-    const fresh: Watched = { run, sources: new Map(), memory: NO_MEMORY };
+    const fresh: Watched = { run, sources: new Map(), memory: NO_MEMORY, failures: 0 };
     this.#watched.set(experiment.name, fresh);
     return fresh;
   }
@@ -114,8 +119,24 @@ export class ExperimentDesk {
     return mergeObservations([...sources, scoresAsSource(experiment, scores)], experiment.revision);
   }
 
-  async #look(experiment: Experiment): Promise<void> {
+  /** One experiment that cannot be analysed keeps no other from it; and a plan does not go on unseen. */
+  async #tryToLook(experiment: Experiment): Promise<void> {
     const watched = this.#of(experiment);
+    try {
+      await this.#look(experiment, watched);
+      watched.failures = 0;
+    } catch (error) {
+      watched.failures++;
+      this.#deps.logger.warn(
+        { error: String(error), experiment: experiment.name },
+        "an experiment could not be analysed; it is tried again",
+      );
+      if (watched.failures < FAILURES_MAX || experiment.plan === undefined || experiment.state !== "running") return;
+      await this.#deps.actions.pause(experiment, PLAN, `the analysis failed ${watched.failures} times in a row`);
+    }
+  }
+
+  async #look(experiment: Experiment, watched: Watched): Promise<void> {
     if (experiment.state !== "running" && experiment.state !== "paused") return;
     const seen = await this.#seen(experiment);
     const before = watched.memory;

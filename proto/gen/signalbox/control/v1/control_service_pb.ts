@@ -1240,7 +1240,7 @@ export type ArmObservation = Message<"signalbox.control.v1.ArmObservation"> & {
   arm: string;
 
   /**
-   * By metric: error, ttft, tpot, duration, cost, cost_per_1k, refusal, empty, schema_valid.
+   * By metric: error, retry, ttft, tpot, duration, cost, cost_per_1k, refusal, empty, schema_valid, length, tool_agreement, quality.
    *
    * @generated from field: map<string, signalbox.control.v1.Moments> metrics = 2;
    */

@@ -48,8 +48,8 @@ async function scene(t: TestContext): Promise<Scene> {
       await last.start();
       const store = last;
       t.after(() => store.stop());
-      const { scoreSums } = store;
-      store.scoreSums = (name) => (failing ? Promise.reject(new Error("no such table")) : scoreSums.call(store, name));
+      const scoreSums = store.scoreSums.bind(store);
+      store.scoreSums = (name) => (failing ? Promise.reject(new Error("no such table")) : scoreSums(name));
       const config = ledgerConfig({ models: new Map([["chat", MODEL]]) });
       const control = new Control({ store, bus, clock, random: systemRandom, config, logger: silentLogger });
       await control.refresh();

@@ -239,6 +239,69 @@ test("what the ledger does not commit is sent again, later and later, under a ne
   assert.equal(bus.published.length, 3);
 });
 
+/** Bookings so that a second message is full: the window holds them all. */
+const MANY = 1_200;
+
+/** Ships one record, then, while the ledger is silent, many more. */
+async function silentLedger(): Promise<Awaited<ReturnType<typeof shipping>>> {
+  const ship = await shipping();
+  await ship.post(1);
+  await ship.clock.advanceAsync(3_000);
+  for (let number = 2; number < 2 + MANY; number++) ship.outbox.append(sampleRecord(RecordKind.POST, attemptId(number)));
+  await ship.clock.advanceAsync(1_100);
+  return ship;
+}
+
+test("fault: a silent ledger got the whole backlog again and again; it is asked with the oldest records only", async () => {
+  const { clock, outbox, bus } = await silentLedger();
+  const sent = bus.published.length;
+  await clock.advanceAsync(60_000);
+  const asked = bus.published.slice(sent).map(({ batch }) => [batch.afterSequence, batch.records.length]);
+  assert.deepEqual(asked, [
+    [0n, 499],
+    [0n, 499],
+  ]);
+  for (const { batch } of bus.published) bus.commit(batch);
+  assert.equal(outbox.committed, outbox.lastBooked);
+  await clock.advanceAsync(600_000);
+  assert.equal(bus.published.length, sent + 2, "nothing was lost, so nothing is sent again");
+});
+
+test("what the bus lost is sent again as soon as the question behind it is answered", async () => {
+  const { clock, outbox, bus } = await silentLedger();
+  const sent = bus.published.length;
+  await clock.advanceAsync(10_000);
+  bus.commit(bus.published[sent]!.batch);
+  await clock.advanceAsync(1);
+  const again = bus.published.slice(sent + 1);
+  assert.equal(again[0]!.batch.afterSequence, bus.published[sent]!.batch.lastSequence);
+  for (const { batch } of again) bus.commit(batch);
+  assert.equal(outbox.committed, outbox.lastBooked);
+});
+
+test("while the ledger is silent, records gather into fewer messages", async () => {
+  const { clock, bus, post } = await shipping();
+  await post(1);
+  await clock.advanceAsync(3_000);
+  const sent = bus.published.length;
+  for (let number = 2; number < 12; number++) await post(number);
+  assert.equal(bus.published.length, sent);
+  await clock.advanceAsync(1_000);
+  assert.equal(bus.published.length, sent + 1);
+});
+
+test("a question the bus did not take is asked again", async () => {
+  const { clock, bus, post } = await shipping();
+  await post(1);
+  bus.failing = true;
+  bus.reconnect();
+  await clock.advanceAsync(1_500);
+  bus.failing = false;
+  assert.equal(bus.published.length, 1);
+  await clock.advanceAsync(1_000);
+  assert.equal(bus.published.length, 2);
+});
+
 test("a bus that was away gets everything un-committed again when it is back", async () => {
   const { clock, bus, post } = await shipping();
   await post(1);

@@ -14,11 +14,17 @@ const BATCH_MAX_BYTES = 512 * 1024;
 const WINDOW_SEQUENCES = 50_000;
 /** How long new records gather before they are sent, ms: after an outage the ledger's pace is that of messages, not of records. */
 const GATHER_MS = 50;
-/** Silence after which un-committed records are sent again; doubles up to the maximum, because a durable bus seldom loses any. */
-const RESEND_MS = 10_000;
-const RESEND_MAX_MS = 300_000;
-/** After the bus came back it may have lost its store: what is not committed is sent again this much later. */
-const RECONNECT_RESEND_MS = 1_000;
+/** The same while the ledger is silent: nobody is served by many small messages that wait together. */
+const GATHER_SILENT_MS = 1_000;
+/** A ledger that has work and commits nothing for this long is silent, ms: several of its transactions. */
+const SILENT_MS = 2_000;
+/** Silence after which the ledger is asked; doubles up to the maximum, because a durable bus seldom loses any. */
+const PROBE_MS = 10_000;
+const PROBE_MAX_MS = 300_000;
+/** After the bus came back it may have lost its store: the ledger is asked this much later, and again when the bus did not take the question. */
+const RECONNECT_PROBE_MS = 1_000;
+/** Records a question holds: no batch that begins where it does ends where it does, so its commit is told from theirs. */
+const PROBE_MAX_RECORDS = BATCH_MAX_RECORDS - 1;
 /** Between attempts to publish; doubles up to the maximum. */
 const RETRY_MS = 100;
 const RETRY_MAX_MS = 5_000;
@@ -35,7 +41,11 @@ export interface ShipperDeps {
   readonly logger: Logger;
 }
 
-/** Carries booked records to the ledger until it says that they are durable there. The bus is transport, never truth. */
+/**
+ * Carries booked records to the ledger until it says that they are durable there. The bus is transport, never truth: after a
+ * silence the oldest records are sent once more, as a question. The bus keeps the order, so once those are committed, what was
+ * sent before them and is not has been lost, and is sent again. A ledger whose store is away answers late, and gets nothing twice.
+ */
 export interface Shipper {
   /** Booked records not yet committed: true while some are. */
   readonly pending: boolean;
@@ -53,15 +63,19 @@ class OutboxShipper implements Shipper {
   readonly #watch: Timer;
   /** Everything up to here has been handed to the bus. */
   #shipped = 0;
-  /** Counts resends: the bus must not take them for duplicates. */
+  /** Counts what is sent again: the bus must not take it for duplicates. */
   #generation = 0;
+  /** The records last sent as a question, and how far everything had been handed to the bus before. */
+  #probe: { readonly after: number; readonly last: number; readonly shipped: number } | undefined;
   #pumping = false;
   #gathering = false;
   #stopped = false;
   #retryMs = RETRY_MS;
   #retryTimer: Timer | undefined;
-  #resendMs = RESEND_MS;
+  #probeMs = PROBE_MS;
   #progressAtMs: number;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #questions = 0;
   /** Committed ranges (after, last] beyond the contiguous ones. */
   #ahead: { readonly after: number; readonly last: number }[] = [];
 
@@ -72,7 +86,7 @@ class OutboxShipper implements Shipper {
     this.#subscriptions = [
       bus.subscribe(subjectOf(SUBJECTS.entryCommitted, outbox.id), (message) => this.#onCommitted(message.payload)),
       bus.onConnection((connected) => {
-        if (connected) clock.after(RECONNECT_RESEND_MS, () => this.#resend());
+        if (connected) clock.after(RECONNECT_PROBE_MS, () => this.#ask());
       }),
     ];
     this.#watch = clock.every(WATCH_MS, () => this.#lookForSilence());
@@ -112,7 +126,8 @@ class OutboxShipper implements Shipper {
   #startSoon(): void {
     if (this.#pumping || this.#gathering || this.#stopped) return;
     this.#gathering = true;
-    this.#deps.clock.after(GATHER_MS, () => {
+    const silent = this.#shipped > this.#deps.outbox.committed && this.#silentMs > SILENT_MS;
+    this.#deps.clock.after(silent ? GATHER_SILENT_MS : GATHER_MS, () => {
       this.#gathering = false;
       this.#start();
     });
@@ -137,32 +152,60 @@ class OutboxShipper implements Shipper {
   #onCommitted(payload: Uint8Array): void {
     const { outbox, clock } = this.#deps;
     const message = fromBinary(EntriesCommittedSchema, payload);
-    this.#ahead.push({ after: Number(message.afterSequence), last: Number(message.upToSequence) });
+    const range = { after: Number(message.afterSequence), last: Number(message.upToSequence) };
+    this.#ahead.push(range);
     let reached = outbox.committed;
     this.#ahead.sort((a, b) => a.after - b.after);
-    for (const range of this.#ahead) if (range.after <= reached) reached = Math.max(reached, range.last);
-    this.#ahead = this.#ahead.filter((range) => range.last > reached).slice(-AHEAD_MAX);
-    if (reached <= outbox.committed) return;
-    this.#progressAtMs = clock.monotonicMs();
-    this.#resendMs = RESEND_MS;
-    this.#shipped = Math.max(this.#shipped, reached);
-    outbox.commit(reached);
+    for (const each of this.#ahead) if (each.after <= reached) reached = Math.max(reached, each.last);
+    this.#ahead = this.#ahead.filter((each) => each.last > reached).slice(-AHEAD_MAX);
+    if (reached > outbox.committed) {
+      this.#progressAtMs = clock.monotonicMs();
+      this.#probeMs = PROBE_MS;
+      this.#shipped = Math.max(this.#shipped, reached);
+      outbox.commit(reached);
+    }
+    this.#onAnswer(range);
     this.#start();
   }
 
-  #lookForSilence(): void {
-    if (this.#shipped <= this.#deps.outbox.committed || this.#deps.clock.monotonicMs() - this.#progressAtMs < this.#resendMs) return;
-    this.#resendMs = Math.min(RESEND_MAX_MS, this.#resendMs * 2);
-    this.#resend();
-  }
-
-  #resend(): void {
+  /** Sends again what was sent before the question and is still not committed now that the question is. */
+  #onAnswer({ after, last }: { readonly after: number; readonly last: number }): void {
+    const probe = this.#probe;
+    if (probe === undefined || probe.after !== after || probe.last !== last) return;
+    this.#probe = undefined;
     const { outbox, clock } = this.#deps;
-    if (this.#stopped || this.#shipped <= outbox.committed) return;
+    if (outbox.committed >= probe.shipped) return;
     this.#generation++;
     this.#shipped = outbox.committed;
     this.#progressAtMs = clock.monotonicMs();
-    this.#start();
+  }
+
+  /** How long nothing has been committed, ms. */
+  get #silentMs(): number {
+    return this.#deps.clock.monotonicMs() - this.#progressAtMs;
+  }
+
+  #lookForSilence(): void {
+    const unansweredMs = Math.min(this.#silentMs, this.#deps.clock.monotonicMs() - this.#askedAtMs);
+    if (this.#shipped <= this.#deps.outbox.committed || unansweredMs < this.#probeMs) return;
+    this.#probeMs = Math.min(PROBE_MAX_MS, this.#probeMs * 2);
+    this.#ask();
+  }
+
+  /** Asks the ledger by sending the oldest un-committed records once more. */
+  #ask(): void {
+    const { outbox, bus, clock } = this.#deps;
+    const after = outbox.committed;
+    const batch = this.#stopped || this.#shipped <= after ? [] : outbox.read(after, PROBE_MAX_RECORDS, BATCH_MAX_BYTES);
+    if (batch.length === 0) return;
+    this.#askedAtMs = clock.monotonicMs();
+    const probe = { after, last: batch.at(-1)!.sequence, shipped: this.#shipped };
+    this.#probe = probe;
+    const id = `${outbox.id}:${after}-${probe.last}:question-${++this.#questions}`;
+    bus.publishDurable(SUBJECTS.entryRecorded, encodeBatch(outbox.id, after, batch), id).catch(() => {
+      // A bus that is away is asked when it is back.
+      if (bus.connected) clock.after(RECONNECT_PROBE_MS, () => this.#probe === probe && this.#ask());
+    });
   }
 }
 

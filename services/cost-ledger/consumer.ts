@@ -87,52 +87,67 @@ export class Consumer {
     if (this.#stopped) throw storeUnavailable(new Error("the ledger stops"));
   }
 
+  /** While the store books one transaction, the next one's records are read and priced. */
   async #book(messages: readonly BusMessage[]): Promise<void> {
+    let booking: Promise<void> = Promise.resolve();
     let batches: RecordBatch[] = [];
-    let count = 0;
+    let checked: CheckedRecord[] = [];
+    let booked = false;
+    const next = async (): Promise<void> => {
+      const [theirs, records] = [batches, checked];
+      [batches, checked, booked] = [[], [], true];
+      await booking;
+      booking = this.#bookBatches(theirs, records);
+      // Whoever waits for it hears of its failure.
+      booking.catch(() => undefined);
+    };
     for (const message of messages) {
       const batch = this.#decode(message.payload);
       if (batch === undefined) continue;
       batches.push(batch);
-      count += batch.records.length;
-      if (count < TRANSACTION_RECORDS) continue;
-      await this.#bookBatches(batches);
-      batches = [];
-      count = 0;
+      for (const each of await this.#check(batch.records)) checked.push(each);
+      if (checked.length >= TRANSACTION_RECORDS) await next();
+      // The transaction that runs gets its turn between messages.
+      if (booked) await new Promise<void>((resolve) => void setImmediate(resolve));
     }
-    if (batches.length === 0) return;
-    await this.#bookBatches(batches);
+    if (batches.length === 0) return booking;
+    await next();
+    await booking;
     if (messages.length < BACKLOG_MESSAGES) await this.#deps.clock.sleep(GATHER_MS);
   }
 
-  async #bookBatches(batches: readonly RecordBatch[]): Promise<void> {
-    const records = batches.flatMap((batch) => batch.records);
-    for (let at = 0; at < records.length; at += TRANSACTION_MAX_RECORDS) {
-      await this.#bookOrWait(records.slice(at, at + TRANSACTION_MAX_RECORDS));
+  async #bookBatches(batches: readonly RecordBatch[], checked: readonly CheckedRecord[]): Promise<void> {
+    for (let at = 0; at < checked.length; at += TRANSACTION_MAX_RECORDS) {
+      const records = checked.slice(at, at + TRANSACTION_MAX_RECORDS);
+      await this.#untilStoreIsUp(() => this.#bookRecords(records));
     }
     for (const batch of batches) this.#confirm(batch);
   }
 
-  /** Books now, or when a store that went away meanwhile is back: a transaction whose end nobody saw only finds duplicates. */
-  async #bookOrWait(records: readonly ReceivedRecord[]): Promise<void> {
+  /** Does `work` now, or when a store that went away meanwhile is back: a transaction whose end nobody saw only finds duplicates. */
+  async #untilStoreIsUp<T>(work: () => Promise<T>): Promise<T> {
     for (;;) {
       await this.#storeUp();
       try {
-        return await this.#bookRecords(records);
+        return await work();
       } catch (error) {
         if (this.#deps.store.up || this.#stopped) throw error;
       }
     }
   }
 
-  async #bookRecords(records: readonly ReceivedRecord[]): Promise<void> {
-    const { store, clock, logger } = this.#deps;
-    const indexes = await this.#indexesFor(records);
-    const checked = records.map(({ record, encoded }) => {
+  /** Prices records as they are to be booked. */
+  async #check(records: readonly ReceivedRecord[]): Promise<readonly CheckedRecord[]> {
+    const indexes = await this.#untilStoreIsUp(() => this.#indexesFor(records));
+    return records.map(({ record, encoded }) => {
       const index = indexes.get(record.priceVersion);
       const priced = priceRecord(this.#outcomes.settle(record, index), index);
       return priced.record === record ? { ...priced, encoded } : priced;
     });
+  }
+
+  async #bookRecords(checked: readonly CheckedRecord[]): Promise<void> {
+    const { store, clock, logger } = this.#deps;
     const result = await store.book(checked, clock.now());
     this.#booked.add(result.entries);
     this.#duplicates.add(result.duplicates);
@@ -192,6 +207,6 @@ export class Consumer {
     const index = await this.#deps.prices.versioned(estimate.priceVersion);
     if (index === undefined) return;
     const record = realRecord(estimate, attempt, index);
-    await this.#bookRecords([{ record, encoded: encodeAttemptRecord(record) }]);
+    await this.#bookRecords(await this.#check([{ record, encoded: encodeAttemptRecord(record) }]));
   }
 }

@@ -8,6 +8,7 @@ import type { Config } from "#libs/config/model.ts";
 import { compilePriceBook, costOf, type PriceIndex } from "#libs/money/index.ts";
 import { IdleDesk } from "./idle.ts";
 import { buildPriceBook } from "./price-book/index.ts";
+import type { PricePeriod } from "./price-periods.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import { posted } from "./store.contract.ts";
 import { verifyLedger } from "./verify.ts";
@@ -80,6 +81,11 @@ async function rentedMonth(t: TestContext, fromMs: number): Promise<{ store: Sql
   return { store, config, index: compilePriceBook(buildPriceBook(config, []).book) };
 }
 
+/** A history of one book. */
+function always(index: PriceIndex): () => Promise<readonly PricePeriod[]> {
+  return () => Promise.resolve([{ sinceMs: 0, index }]);
+}
+
 const NO_TOKENS = create(UsageSchema);
 
 for (const [title, fromMs, untilMs] of [
@@ -111,7 +117,7 @@ for (const [title, fromMs, untilMs] of [
       if (day === 13) ledgers = [new IdleDesk(store), new IdleDesk(store)];
       if (random.next() < 0.05) ledgers[random.int(2)] = new IdleDesk(store);
       if (inMonth && random.next() < 0.85) continue;
-      await Promise.all(ledgers.map((ledger) => ledger.closeHours(config, index, atMs + 400_000)));
+      await Promise.all(ledgers.map((ledger) => ledger.closeHours(config, always(index), atMs + 400_000)));
     }
     const rows = await store.costs({ by: ["backend"], sinceMs: fromMs, untilMs });
     assert.ok(attempts > 500);
@@ -124,13 +130,13 @@ for (const [title, fromMs, untilMs] of [
 test("a new price does not rewrite hours that were closed long ago", async (t) => {
   const fromMs = Date.UTC(2026, 1, 1);
   const { store, config, index } = await rentedMonth(t, fromMs);
-  for (let atMs = fromMs; atMs < fromMs + 10 * DAY_MS; atMs += DAY_MS) await new IdleDesk(store).closeHours(config, index, atMs);
+  for (let atMs = fromMs; atMs < fromMs + 10 * DAY_MS; atMs += DAY_MS) await new IdleDesk(store).closeHours(config, always(index), atMs);
   const spent = async (): Promise<bigint> => (await store.costs({ by: [], sinceMs: fromMs, untilMs: fromMs + 5 * DAY_MS }))[0]!.costNanoUsd;
   const before = await spent();
   const dearer = new Map(
     [...config.backends].map(([name, backend]) => [name, { ...backend, price: { ...NO_PRICES, perHourNano: 9_000_000_000n } }]),
   );
   const changed = { ...config, backends: dearer };
-  await new IdleDesk(store).closeHours(changed, compilePriceBook(buildPriceBook(changed, []).book), fromMs + 10 * DAY_MS);
+  await new IdleDesk(store).closeHours(changed, always(compilePriceBook(buildPriceBook(changed, []).book)), fromMs + 10 * DAY_MS);
   assert.equal(await spent(), before);
 });

@@ -2,8 +2,9 @@ import { create } from "@bufbuild/protobuf";
 import { AttemptRecordSchema, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/model.ts";
-import { ratesAt, roundHalfUp, type PriceIndex } from "#libs/money/index.ts";
+import { roundHalfUp } from "#libs/money/index.ts";
 import type { PricedRecord } from "./entries/index.ts";
+import { rentAt, type PricePeriod } from "./price-periods.ts";
 import type { HourSum, LedgerStore } from "./store.ts";
 
 /** Who pays for machines nobody used. */
@@ -39,7 +40,7 @@ interface RentedHour {
  */
 export function rentedHours(
   config: Config,
-  index: PriceIndex,
+  periods: readonly PricePeriod[],
   since: ReadonlyMap<string, number>,
   nowMs: number,
   hoursBack = REOPENED_HOURS,
@@ -54,7 +55,7 @@ export function rentedHours(
       if (!isDue(backend, hour)) continue;
       let perHour = 0n;
       for (let atMs = hour * HOUR_MS; atMs < (hour + 1) * HOUR_MS; atMs += MINUTE_MS) {
-        if (atMs + MINUTE_MS > sinceMs) perHour += ratesAt(index, backend, atMs, 0, "")?.rates.perHourNano ?? 0n;
+        if (atMs + MINUTE_MS > sinceMs) perHour += rentAt(periods, backend, atMs);
       }
       if (perHour > 0n) hours.push({ backend, hour, rentNanoUsd: roundHalfUp(perHour, MINUTES_PER_HOUR) });
     }
@@ -97,6 +98,9 @@ export function idleRecords(
   });
 }
 
+/** Price books that were in force from a moment on, oldest first. */
+type PriceHistory = (fromMs: number) => Promise<readonly PricePeriod[]>;
+
 /** Books the idle part of the closed hours of every rented backend. One for each ledger process; several of them book each part once. */
 export class IdleDesk {
   readonly #store: LedgerStore;
@@ -107,22 +111,24 @@ export class IdleDesk {
     this.#store = store;
   }
 
-  /** The hours up to the last closed one and those since always; older ones only where no idle part was ever booked, so that a new price does not rewrite what was closed. */
-  async closeHours(config: Config, index: PriceIndex, nowMs: number): Promise<void> {
+  /** The hours up to the last closed one and those since always; older ones only where no idle part was ever booked. Each at the prices in force in it. */
+  async closeHours(config: Config, history: PriceHistory, nowMs: number): Promise<void> {
     const store = this.#store;
-    const backends = [...config.backends.keys()].filter((name) => (ratesAt(index, name, nowMs, 0, "")?.rates.perHourNano ?? 0n) > 0n);
-    if (backends.length === 0) return;
     const looksFar = nowMs - this.#missedAtMs >= MISSED_PERIOD_MS;
-    const since = await store.rentedSince(backends, nowMs);
     const hoursBack = looksFar ? MISSED_HOURS : REOPENED_HOURS;
     const endHour = Math.floor((nowMs - CLOSE_AFTER_MS) / HOUR_MS);
+    const periods = await history((endHour - hoursBack) * HOUR_MS);
+    const isRented = (backend: string): boolean => periods.some(({ sinceMs }) => rentAt(periods, backend, sinceMs) > 0n);
+    const backends = [...config.backends.keys()].filter((name) => rentAt(periods, name, nowMs) > 0n || isRented(name));
+    if (backends.length === 0) return;
+    const since = await store.rentedSince(backends, nowMs);
     const sums = await store.hourSums(endHour - hoursBack, endHour);
     const idle = sums.filter(({ idleEntries }) => idleEntries > 0n);
     const closed = new Set(idle.map(({ backend, hour }) => `${backend}@${hour}`));
     // What the outboxes kept while the ledger was away belongs to hours as far back from when it went.
     const lastClosed = idle.reduce((last, { hour }) => Math.max(last, hour), endHour - hoursBack);
     const isDue = (backend: string, hour: number): boolean => hour > lastClosed - REOPENED_HOURS || !closed.has(`${backend}@${hour}`);
-    const records = idleRecords(rentedHours(config, index, since, nowMs, hoursBack, isDue), sums, config, index.version);
+    const records = idleRecords(rentedHours(config, periods, since, nowMs, hoursBack, isDue), sums, config, periods.at(-1)!.index.version);
     for (let at = 0; at < records.length; at += RECORDS_MAX) await store.book(records.slice(at, at + RECORDS_MAX), nowMs);
     if (looksFar) this.#missedAtMs = nowMs;
   }

@@ -301,3 +301,34 @@ test("a rented machine's entries add up to its rent, hour by hour, also when ent
   }
   assert.equal((await host.ledger.verify()).problemCount, 0n);
 });
+
+test("fault: a new price per hour re-priced the rent of the last 72 hours; it counts from the minute it was loaded", async (t) => {
+  const { clock, config, host, bus } = await fixture(t);
+  const HOUR_MS = 3_600_000;
+  const rent = 3_600_000_000n;
+  await clock.advanceAsync(HOUR_MS - (clock.now() % HOUR_MS));
+  const firstMs = clock.now();
+  const rents = async (): Promise<bigint[]> => {
+    const rows = await host.ledger.costs({ by: ["hour", "backend"], sinceMs: firstMs });
+    return rows
+      .filter(({ group }) => group[1] === "gpu")
+      .toSorted((a, b) => (a.group[0]! < b.group[0]! ? -1 : 1))
+      .map(({ costNanoUsd }) => costNanoUsd);
+  };
+  const load = (perHourNano: bigint): void => {
+    const gpu = config.current.backends.get("gpu")!;
+    const backends = new Map([...config.current.backends, ["gpu", { ...gpu, price: { ...gpu.price!, perHourNano } }]]);
+    config.swap({ ...config.current, backends });
+  };
+  await clock.advanceAsync(2 * HOUR_MS + HOUR_MS / 4);
+  load(2n * rent);
+  await clock.advanceAsync(HOUR_MS);
+  load(rent);
+  await clock.advanceAsync(2 * HOUR_MS);
+  const due = [rent, rent, rent / 4n + (3n * rent) / 2n, (2n * rent) / 4n + (3n * rent) / 4n, rent];
+  assert.deepEqual(await rents(), due);
+  const late = posted("late", { backend: "gpu", startedAtUs: BigInt(firstMs + 60_000) * 1000n, costNanoUsd: 7n }).record;
+  await bus.publishDurable(SUBJECTS.entryRecorded, toBinary(EntriesRecordedSchema, create(EntriesRecordedSchema, { outbox: "x", records: [late] })), "late"); // prettier-ignore
+  await clock.advanceAsync(120_000);
+  assert.deepEqual(await rents(), due, "a late entry is taken out of the idle part at the price of its hour");
+});

@@ -82,9 +82,11 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
   };
   const bookIdle = (): void => {
     if (!store.up || prices.index === undefined) return;
-    idle.closeHours(config.current, prices.index, clock.now()).catch((error: unknown) => {
-      logger.warn({ error: String(error) }, "idle time could not be booked; it is tried again");
-    });
+    idle
+      .closeHours(config.current, (fromMs) => prices.periods(fromMs), clock.now())
+      .catch((error: unknown) => {
+        logger.warn({ error: String(error) }, "idle time could not be booked; it is tried again");
+      });
   };
   const forgetAnswers = (): void => {
     // What is not forgotten now is forgotten an hour later.

@@ -1,5 +1,5 @@
 import type pg from "pg";
-import type { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { COLUMNS } from "./columns.ts";
 import { CHAIN_START, planEntries, type BookedAttempt, type ChainEnd, type EntryRow, type PricedRecord } from "./entries/index.ts";
 import { BinaryValues, copyHead, copyIn, integers, texts } from "./postgres-binary.ts";
@@ -13,7 +13,8 @@ const WRITER_LOCK = 7_201_001;
 
 const COPY = `COPY entries (${COLUMNS.map(({ name }) => name).join(", ")}) FROM STDIN (FORMAT binary)`;
 
-const EXISTING = `SELECT attempt_id, kind, record, baseline_nano_usd,
+/** A record is needed only of an estimate, which may have to be taken back. */
+const EXISTING = `SELECT attempt_id, kind, CASE WHEN kind = ${RecordKind.EXPIRE} THEN record ELSE '' END AS record, baseline_nano_usd,
     EXISTS (SELECT 1 FROM entries later WHERE later.attempt_id = entries.attempt_id AND later.part = 1) AS reversed
   FROM entries WHERE attempt_id = ANY($1::text[]) AND part = 0`;
 

@@ -38,7 +38,7 @@ const GRANTS = `
   DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO ${WRITER_ROLE}', current_schema()); END $$;
   REVOKE ALL ON entries FROM ${WRITER_ROLE};
   GRANT SELECT, INSERT ON entries TO ${WRITER_ROLE};
-  GRANT SELECT, INSERT ON price_books TO ${WRITER_ROLE};
+  GRANT SELECT, INSERT ON price_books, price_periods TO ${WRITER_ROLE};
   GRANT SELECT, INSERT, UPDATE ON rollups, rollup_days, control, counters, rents, budgets, scores TO ${WRITER_ROLE};
   GRANT SELECT, INSERT, UPDATE, DELETE ON answers, observations TO ${WRITER_ROLE};
 `;

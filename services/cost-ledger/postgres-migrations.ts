@@ -1,4 +1,5 @@
 import { COLUMNS } from "./columns.ts";
+import { PRICE_PERIODS_FILL } from "./price-periods.ts";
 import { POSTGRES_SCORE_TABLES } from "./scores/postgres-scores.ts";
 import { ROLLUP_DAYS_FILL, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
 
@@ -28,4 +29,6 @@ export const MIGRATIONS: readonly string[] = [
    ${ROLLUP_DAYS_FILL};`,
   `CREATE TABLE observations (experiment text NOT NULL, source text NOT NULL, run text NOT NULL, at_ms int8 NOT NULL, state text NOT NULL,
      PRIMARY KEY (experiment, source));`,
+  `CREATE TABLE price_periods (since_ms int8 NOT NULL, version text NOT NULL, PRIMARY KEY (since_ms, version));
+   ${PRICE_PERIODS_FILL};`,
 ];

@@ -9,6 +9,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import { compilePriceBook, type PriceIndex } from "#libs/money/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { buildPriceBook, parsePriceFile } from "./price-book/index.ts";
+import type { PricePeriod } from "./price-periods.ts";
 import type { LedgerStore } from "./store.ts";
 
 /** Compiled books of earlier versions, for records that were admitted under them. */
@@ -28,6 +29,9 @@ export class PricePublisher {
   readonly #versions = new Map<string, PriceIndex>();
   #book: PriceBook | undefined;
   #index: PriceIndex | undefined;
+  /** When the book in force was loaded, ms since the epoch, and whether the store knows. */
+  #loadedAtMs = 0;
+  #saved = false;
   /** Why the last rebuild was refused; undefined when it was not. */
   refused: string | undefined;
 
@@ -51,6 +55,10 @@ export class PricePublisher {
       const files = config.prices.files.map((path) => parsePriceFile(path, readPriceFile(path)));
       const { book, warnings } = buildPriceBook(config, files);
       this.#index = compilePriceBook(book);
+      if (this.#book?.version !== book.version) {
+        this.#loadedAtMs = this.#deps.clock.now();
+        this.#saved = false;
+      }
       this.#keep(book.version, this.#index);
       this.#book = book;
       this.refused = undefined;
@@ -67,10 +75,23 @@ export class PricePublisher {
     if (this.#book) this.#deps.bus.publish(SUBJECTS.pricePublished, toBinary(PriceBookSchema, this.#book));
   }
 
-  /** Keeps the book in the store under its version. */
+  /** Keeps the book in the store under its version, and since when it has been in force. Once: another ledger may have loaded a later one since. */
   async save(): Promise<void> {
     const book = this.#book;
-    if (book) await this.#deps.store.savePriceBook(book.version, toBinary(PriceBookSchema, book), this.#deps.clock.now());
+    if (book === undefined || this.#saved) return;
+    await this.#deps.store.savePriceBook(book.version, toBinary(PriceBookSchema, book), this.#loadedAtMs);
+    if (this.#book === book) this.#saved = true;
+  }
+
+  /** The books in force from a moment on, oldest first; one that cannot be found any more is left out. */
+  async periods(fromMs: number): Promise<readonly PricePeriod[]> {
+    const periods: PricePeriod[] = [];
+    for (const { sinceMs, version } of await this.#deps.store.pricePeriods(fromMs)) {
+      const index = await this.versioned(version);
+      if (index) periods.push({ sinceMs, index });
+    }
+    if (this.#index && !this.#saved) periods.push({ sinceMs: this.#loadedAtMs, index: this.#index });
+    return periods;
   }
 
   /**

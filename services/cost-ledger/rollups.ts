@@ -52,6 +52,15 @@ export const ROLLUP_FILL = `INSERT INTO rollups SELECT hour, ${ROLLUP_DIMENSIONS
 export const ROLLUP_DAYS_FILL = `INSERT INTO rollup_days SELECT hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}, ${SUMMED}
   FROM rollups GROUP BY hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}`;
 
+/**
+ * The ledger in figures, at a cost that does not grow with it: sequences have no gaps and rows never go, so the last one counts
+ * them. Both databases understand it.
+ */
+export const TOTALS = `SELECT COALESCE((SELECT MAX(sequence) FROM entries), 0) AS entries,
+  COALESCE((SELECT SUM(cost_nano_usd) FROM rollup_days), 0) AS cost,
+  COALESCE((SELECT booked_at_ms FROM entries ORDER BY sequence DESC LIMIT 1), 0) AS last,
+  (SELECT value FROM counters WHERE name = 'duplicates') AS duplicates`;
+
 /** What to do when a row is there already: add. */
 export function rollupAdd(table: string): string {
   const sums = ROLLUP_SUMS.map(({ name }) => `${name} = ${table}.${name} + excluded.${name}`);

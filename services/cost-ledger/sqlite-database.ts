@@ -13,10 +13,12 @@ import {
   ROLLUP_FILL,
   ROLLUP_SUMS,
   ROLLUP_TABLES,
+  TOTALS,
   rollUp,
   rollUpDays,
   rollupAdd,
 } from "./rollups.ts";
+import { notePeriodSql, periodsSql, PRICE_PERIODS_FILL, type StoredPricePeriod } from "./price-periods.ts";
 import { ROLLUP_CHECK, rollupSumsOf, type RollupSums } from "./rollup-check.ts";
 import { CHAIN_START, entryOf, planEntries, type BookedAttempt, type ChainEnd, type PricedRecord } from "./entries/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
@@ -62,6 +64,8 @@ const MIGRATIONS = [
    ${ROLLUP_DAYS_FILL};`,
   `CREATE TABLE observations (experiment TEXT NOT NULL, source TEXT NOT NULL, run TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL,
      PRIMARY KEY (experiment, source)) WITHOUT ROWID;`,
+  `CREATE TABLE price_periods (since_ms INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (since_ms, version)) WITHOUT ROWID;
+   ${PRICE_PERIODS_FILL};`,
 ];
 
 const DIALECT: SqlDialect = {
@@ -176,12 +180,7 @@ export class SqliteDatabase implements LedgerStore {
   }
 
   async totals(): Promise<StoreTotals> {
-    const row = this.#open()
-      .prepare(
-        `SELECT COUNT(*) AS entries, COALESCE(SUM(cost_nano_usd), 0) AS cost, COALESCE(MAX(booked_at_ms), 0) AS last,
-           (SELECT value FROM counters WHERE name = 'duplicates') AS duplicates FROM entries`,
-      )
-      .get()! as Record<string, bigint>;
+    const row = this.#open().prepare(TOTALS).get()! as Record<string, bigint>;
     return { entries: row["entries"]!, costNanoUsd: row["cost"]!, duplicates: row["duplicates"]!, lastBookedAtMs: Number(row["last"]) };
   }
 
@@ -249,8 +248,16 @@ export class SqliteDatabase implements LedgerStore {
     }
   }
 
-  async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
-    this.#open().prepare("INSERT OR IGNORE INTO price_books VALUES (?, ?, ?)").run(version, Math.floor(nowMs), book);
+  async savePriceBook(version: string, book: Uint8Array, sinceMs: number): Promise<void> {
+    this.#transaction((database) => {
+      database.prepare("INSERT OR IGNORE INTO price_books VALUES (?, ?, ?)").run(version, Math.floor(sinceMs), book);
+      database.prepare(notePeriodSql("?1", "?2")).run(Math.floor(sinceMs), version);
+    });
+  }
+
+  async pricePeriods(fromMs: number): Promise<readonly StoredPricePeriod[]> {
+    const rows = this.#open().prepare(periodsSql("?")).all(Math.floor(fromMs));
+    return rows.map((row) => ({ sinceMs: Number(row["since_ms"]), version: row["version"] as string }));
   }
 
   async priceBook(version: string): Promise<Uint8Array | undefined> {

@@ -6,6 +6,8 @@ import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { costRow, costSql, microseconds, type SqlDialect } from "./cost-query.ts";
 import { entryOf, type PricedRecord } from "./entries/index.ts";
+import { notePeriodSql, periodsSql, type StoredPricePeriod } from "./price-periods.ts";
+import { TOTALS } from "./rollups.ts";
 import { ROLLUP_CHECK, rollupSumsOf, type RollupSums } from "./rollup-check.ts";
 import { QUERY_CANCELED, ReportLanes, reportQuery, tookTooLong } from "./postgres-reports.ts";
 import { bookBatch, EntryRows, saveBudgetRows } from "./postgres-booking.ts";
@@ -36,7 +38,7 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 17_000;
 /** Between attempts to reach a server that is away; doubles up to the maximum, so that healing takes at most some seconds. */
 const RETRY_MS = 250;
-const RETRY_MAX_MS = 1_500;
+const RETRY_MAX_MS = 1_000;
 /** Longest start, ms: a server that answers slowly or not at all is waited for behind the scenes. */
 const START_WAIT_MS = 3_000;
 /** Longest statement of a migration, ms: indexes over a large ledger take minutes, and a dead server must not be waited for for ever. */
@@ -154,11 +156,7 @@ class PostgresStore implements LedgerStore {
   }
 
   async totals(): Promise<StoreTotals> {
-    const [row] = await this.#query(
-      `SELECT COUNT(*)::text AS entries, COALESCE(SUM(cost_nano_usd), 0)::text AS cost, COALESCE(MAX(booked_at_ms), 0)::text AS last,
-         (SELECT value FROM counters WHERE name = 'duplicates')::text AS duplicates FROM entries`,
-      [],
-    );
+    const [row] = await this.#query(TOTALS, []);
     const number = (name: string): bigint => BigInt(row![name] as string);
     return {
       entries: number("entries"),
@@ -225,12 +223,15 @@ class PostgresStore implements LedgerStore {
     }
   }
 
-  async savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
-    await this.#query("INSERT INTO price_books VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [
-      version,
-      Math.floor(nowMs),
-      Buffer.from(book),
-    ]);
+  async savePriceBook(version: string, book: Uint8Array, sinceMs: number): Promise<void> {
+    const since = Math.floor(sinceMs);
+    await this.#query("INSERT INTO price_books VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [version, since, Buffer.from(book)]);
+    await this.#query(notePeriodSql("$1::int8", "$2::text"), [since, version]);
+  }
+
+  async pricePeriods(fromMs: number): Promise<readonly StoredPricePeriod[]> {
+    const rows = await this.#query(periodsSql("$1::int8"), [Math.floor(fromMs)]);
+    return rows.map((row) => ({ sinceMs: Number(row["since_ms"]), version: row["version"] as string }));
   }
 
   async priceBook(version: string): Promise<Uint8Array | undefined> {

@@ -7,6 +7,7 @@ import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { PricedRecord } from "./entries/index.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
+import type { StoredPricePeriod } from "./price-periods.ts";
 import type { RollupSums } from "./rollup-check.ts";
 import type { EncodedBatch, StoreMethod, WorkerAnswer } from "./sqlite-worker.ts";
 import {
@@ -128,8 +129,12 @@ class SqliteStore implements LedgerStore {
     return this.#call("saveBudgets", [[...rows]]);
   }
 
-  savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void> {
-    return this.#call("savePriceBook", [version, book, nowMs]);
+  savePriceBook(version: string, book: Uint8Array, sinceMs: number): Promise<void> {
+    return this.#call("savePriceBook", [version, book, sinceMs]);
+  }
+
+  pricePeriods(fromMs: number): Promise<readonly StoredPricePeriod[]> {
+    return this.#call("pricePeriods", [fromMs]);
   }
 
   priceBook(version: string): Promise<Uint8Array | undefined> {

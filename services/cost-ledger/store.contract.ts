@@ -381,4 +381,14 @@ export function storeContract(name: string, open: OpenStore, skip: string | fals
     assert.equal(Buffer.from((await store.priceBook("v1"))!).toString(), "first");
     assert.equal(await store.priceBook("v2"), undefined);
   });
+
+  check("which price book was in force when is kept, also when an earlier one comes back", async (store) => {
+    const load = (version: string, atMs: number): Promise<void> => store.savePriceBook(version, Buffer.from(version), atMs);
+    for (const [version, atMs] of [["p1", 100], ["p1", 200], ["p2", 300], ["p1", 400]] as const) await load(version, atMs); // prettier-ignore
+    const versions = async (fromMs: number): Promise<string[]> =>
+      (await store.pricePeriods(fromMs)).map(({ sinceMs, version }) => `${sinceMs} ${version}`);
+    assert.deepEqual(await versions(350), ["300 p2", "400 p1"]);
+    assert.deepEqual(await versions(500), ["400 p1"]);
+    assert.deepEqual(await versions(300), ["300 p2", "400 p1"]);
+  });
 }

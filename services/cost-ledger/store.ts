@@ -4,6 +4,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { ChainLink, PricedRecord } from "./entries/index.ts";
+import type { StoredPricePeriod } from "./price-periods.ts";
 import type { RollupSums } from "./rollup-check.ts";
 import type { AnswerRow, Replaced, ScoreRow, ScoreSums } from "./scores/answers.ts";
 
@@ -95,9 +96,11 @@ export interface LedgerStore {
   loadBudgets(keys: readonly string[]): Promise<readonly BudgetRow[]>;
   /** Replaces all of them if every one still has the revision it was read with; false, and nothing written, otherwise. */
   saveBudgets(rows: readonly BudgetRow[]): Promise<boolean>;
-  /** Keeps a price book under its version; a version that is there stays as it is. */
-  savePriceBook(version: string, book: Uint8Array, nowMs: number): Promise<void>;
+  /** Keeps a price book under its version, in force since `sinceMs` unless it is already; a version that is there stays as it is. */
+  savePriceBook(version: string, book: Uint8Array, sinceMs: number): Promise<void>;
   priceBook(version: string): Promise<Uint8Array | undefined>;
+  /** Which versions were in force from a moment on, oldest first. */
+  pricePeriods(fromMs: number): Promise<readonly StoredPricePeriod[]>;
   /** What every source saw of experiments, as last saved. */
   loadObservations(): Promise<readonly ObservationRow[]>;
   /** Replaces what these sources saw. */

@@ -1,3 +1,4 @@
+import { LiveMap } from "#libs/live/index.ts";
 import { SeededRandom, FakeClock } from "#libs/clock/fake.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
 import { createMetrics, silentLogger } from "#libs/telemetry/index.ts";
@@ -31,7 +32,7 @@ function measure(count: number): number {
     records: new MemoryRecords(),
   });
   engine.setPrices(compilePriceBook(prices));
-  const holder: Holder = { holdings: new Map(), waiters: new Map(), preempt: () => false };
+  const holder: Holder = { holdings: new LiveMap(), waiters: new LiveMap(), preempt: () => false };
   const asked = Array.from({ length: BATCH }, () => request("chat"));
   const run = (rounds: number): void => {
     for (let round = 0; round < rounds; round++) {

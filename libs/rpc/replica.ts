@@ -10,6 +10,7 @@ import {
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { AttemptEndSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { LiveMap } from "#libs/live/index.ts";
 import {
   ATTEMPT_WINDOW_BYTES,
   type AttemptData,
@@ -52,7 +53,7 @@ export class Replica {
   heardAtMs: number;
   /** Grows with its announcements; an older one is ignored. */
   sequence = -1n;
-  readonly #attempts = new Map<number, FarAttempt>();
+  readonly #attempts = new LiveMap<number, FarAttempt>();
   readonly #link: StreamLink<AttemptsRequestFrame, AttemptsResponseFrame>;
   #channel = 0;
   #describing = false;

@@ -1,6 +1,7 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { AttemptsRequestFrameSchema, AttemptsResponseFrameSchema } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
 import type { AttemptsRequestFrame, AttemptsResponseFrame } from "#gen/signalbox/adapter/v1/adapter_service_pb.ts";
+import { LiveMap } from "#libs/live/index.ts";
 import type { AdapterHost, AttemptData, AttemptEnd, AttemptHandle, AttemptOpen, AttemptSink, CancelReason } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { codecOf } from "./codec.ts";
@@ -8,6 +9,9 @@ import { ServedFrames } from "./served-frames.ts";
 
 /** Attempts one ingress may have open at once; the adapter's own limits are far smaller. Beyond, the stream is broken. */
 const CHANNELS_MAX = 65_536;
+
+/** Stands for an attempt while it is being opened. */
+const OPENING: AttemptHandle = { consumed: () => {}, cancel: () => {}, replica: "" };
 
 const KIND = { title: "attempts stream", incoming: codecOf(AttemptsRequestFrameSchema), outgoing: codecOf(AttemptsResponseFrameSchema) };
 
@@ -28,7 +32,7 @@ export function serveAdapter(host: AdapterHost, logger: Logger): (call: ServerDu
 class ServedAttempts {
   readonly #host: AdapterHost;
   readonly #frames: ServedFrames<AttemptsRequestFrame, AttemptsResponseFrame>;
-  readonly #handles = new Map<number, AttemptHandle | undefined>();
+  readonly #handles = new LiveMap<number, AttemptHandle>();
   #drained = false;
 
   constructor(call: ServerDuplexStream<Buffer, Buffer>, host: AdapterHost, logger: Logger, onClosed: () => void) {
@@ -68,7 +72,7 @@ class ServedAttempts {
         this.#send(channel, { case: "end", value: end }, end.usageEvent.length);
       },
     };
-    this.#handles.set(channel, undefined);
+    this.#handles.set(channel, OPENING);
     this.#handles.set(channel, this.#host.attempt(open, sink));
   }
 
@@ -79,7 +83,7 @@ class ServedAttempts {
   #cancelAll(): void {
     const handles = [...this.#handles.values()];
     this.#handles.clear();
-    for (const handle of handles) handle?.cancel("canceled");
+    for (const handle of handles) handle.cancel("canceled");
   }
 }
 

@@ -4,6 +4,7 @@ import { DecisionSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SessionRequestFrameSchema, SessionResponseFrameSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import type { SessionRequestFrame, SessionResponseFrame } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import { LiveMap } from "#libs/live/index.ts";
 import type { DecideRequest, DecideTicket, Decision, PolicyHost, PolicySession } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { codecOf } from "./codec.ts";
@@ -33,7 +34,7 @@ export function servePolicy(host: PolicyHost, logger: Logger): (call: ServerDupl
 class ServedSession {
   readonly #host: PolicyHost;
   readonly #frames: ServedFrames<SessionRequestFrame, SessionResponseFrame>;
-  readonly #tickets = new Map<string, DecideTicket>();
+  readonly #tickets = new LiveMap<string, DecideTicket>();
   #session: PolicySession | undefined;
 
   constructor(call: ServerDuplexStream<Buffer, Buffer>, host: PolicyHost, logger: Logger, onClosed: () => void) {

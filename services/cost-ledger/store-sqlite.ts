@@ -3,6 +3,7 @@ import type { CostRow } from "#gen/signalbox/ledger/v1/ledger_service_pb.ts";
 import type { Entry } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { encodeAttemptRecord } from "#libs/outbox/index.ts";
+import { LiveMap } from "#libs/live/index.ts";
 import type { CostQuery, EntryFilter } from "#libs/peers/index.ts";
 import type { ObservationRow } from "./experiments/source-rows.ts";
 import type { PricedRecord } from "./entries/index.ts";
@@ -40,7 +41,7 @@ class SqliteStore implements LedgerStore {
   readonly kind = "sqlite";
   readonly appendOnly = "trigger";
   readonly #path: string;
-  readonly #pending = new Map<number, PendingCall>();
+  readonly #pending = new LiveMap<number, PendingCall>();
   readonly #listeners: ((up: boolean) => void)[] = [];
   #worker: Worker | undefined;
   readonly #clock: Clock;

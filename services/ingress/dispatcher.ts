@@ -1,4 +1,5 @@
 import type { Timer } from "#libs/clock/index.ts";
+import { LiveMap } from "#libs/live/index.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import { Exchange } from "./dispatch.ts";
 import { internalError } from "./failures.ts";
@@ -10,7 +11,7 @@ import type { Reply } from "./reply.ts";
 export class Dispatcher {
   readonly #deps: DispatchDeps;
   /** By decision id. */
-  readonly #live = new Map<string, Exchange>();
+  readonly #live = new LiveMap<string, Exchange>();
   #timer: Timer | undefined;
   #idle: (() => void)[] = [];
 

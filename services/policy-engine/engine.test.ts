@@ -178,7 +178,7 @@ test("a hundred thousand random cases break no hard constraint, and each decisio
       }
       for (const candidate of decision.excluded) assert.ok(candidate.excluded!.requirement !== "" && candidate.excluded!.detail !== "");
       assert.equal(candidates.length + decision.excluded.length, configured.length, "every candidate is accounted for");
-      const order = replay(recordOf(verdict.evidence, []), configured, options.live);
+      const order = replay(recordOf(verdict.evidence), configured, options.live);
       assert.deepEqual(
         order,
         candidates.map((each) => each.backend),

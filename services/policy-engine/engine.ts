@@ -7,6 +7,8 @@ import { demandOf, type Denial, isDenial, resolve, type Resolved } from "./resol
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
+const NO_IDS: readonly string[] = [];
+
 /** What a decision was made from, kept for its record. */
 export interface Evidence {
   readonly request: DecideRequest;
@@ -19,7 +21,11 @@ export interface Evidence {
   /** The policy it was made under. */
   readonly made: Pick<PolicySnapshot, "config" | "control">;
   /** The backends of the experiment's other arms as they would have been judged; undefined without an experiment, or for dry runs. */
-  readonly others?: Others | undefined;
+  readonly others: Others | undefined;
+  /** Ids of the answers that came of it, as they become known. */
+  responseIds: readonly string[];
+  /** Whether its record was handed on: ids that come later are told apart. */
+  written: boolean;
 }
 
 /** Judged, but not for this request's arm. */
@@ -68,7 +74,7 @@ export class Engine {
   /** The decision that carries a denial found elsewhere. */
   refuse(request: DecideRequest, snapshot: PolicySnapshot, denial: Denial, wallMs: number): Evidence {
     const decision = setDenial(decisionOf(this.#id, snapshot, request.decisionId, 0, undefined), denial);
-    return { request, decision, excluded: [], terms: NO_TERMS, decidedAtMs: wallMs, made: snapshot };
+    return evidenceOf(request, decision, [], NO_TERMS, wallMs, snapshot, undefined);
   }
 
   /** The same for a request resolved before, as when it waited. */
@@ -87,22 +93,14 @@ export class Engine {
     if (judgement.ordered === 0) {
       decision.excluded = excluded;
       setDenial(decision, denialOf(context, excluded));
-      return decided({ request, decision, excluded, terms: NO_TERMS, decidedAtMs: now.wallMs, made: snapshot, others }, undefined);
+      return decided(evidenceOf(request, decision, excluded, NO_TERMS, now.wallMs, snapshot, others), undefined);
     }
     const candidates = allowedCandidates(context, options.explain ? Number.POSITIVE_INFINITY : decision.maxAttempts);
     if (candidates.length === 1 && candidates[0]!.standing === "trial") decision.maxAttempts = 1;
     decision.result = { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates } };
     if (options.explain) decision.excluded = excluded;
-    const evidence = {
-      request,
-      decision,
-      excluded,
-      terms: termsOf(context, candidates.length),
-      decidedAtMs: now.wallMs,
-      made: snapshot,
-      others,
-    };
-    return decided(evidence, this.#reservation(context));
+    const terms = termsOf(context, candidates.length);
+    return decided(evidenceOf(request, decision, excluded, terms, now.wallMs, snapshot, others), this.#reservation(context));
   }
 
   /** An arm that has nobody for a request gives it to the control arm; its own candidates stand among the excluded, with their reasons. */
@@ -163,6 +161,18 @@ export class Engine {
 /** A copy goes to its arm or nowhere: the control arm has answered already. */
 function fallsBack(request: DecideRequest, assignment: Assignment): boolean {
   return assignment.arm !== assignment.experiment.control && request.role !== "shadow";
+}
+
+function evidenceOf(
+  request: DecideRequest,
+  decision: Decision,
+  excluded: readonly Candidate[],
+  terms: readonly number[],
+  decidedAtMs: number,
+  made: Evidence["made"],
+  others: Others | undefined,
+): Evidence {
+  return { request, decision, excluded, terms, decidedAtMs, made, others, responseIds: NO_IDS, written: false };
 }
 
 function decided(evidence: Evidence, reservation: Reservation | undefined): Verdict & { readonly kind: "decided" } {

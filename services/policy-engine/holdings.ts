@@ -6,6 +6,7 @@ import {
   type RateLimitState,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
+import { Slots } from "#libs/live/index.ts";
 import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
 import { breakerEvent, SUCCESS } from "./breaker-event.ts";
 import { callShare } from "./call-share.ts";
@@ -27,6 +28,9 @@ const ATTEMPT_MAX_MS = 3_600_000;
 /** Times one request is asked to yield: batch work must come to its end (routing, section 1.9). */
 const PREEMPTIONS_MAX = 2;
 
+/** The slot of a hold that is released. */
+const GONE = -1;
+
 /** What one attempt (or the reservation for it) takes up at a backend. */
 interface Hold {
   /** Attempt id; empty until the attempt starts. */
@@ -46,6 +50,8 @@ interface Hold {
   gapSeen: boolean;
   /** Whether it may be asked to yield; not once it has been, or has content. */
   mayYield: boolean;
+  /** Where it stands among the live ones. */
+  slot: number;
   readonly holding: Holding;
 }
 
@@ -97,7 +103,7 @@ export class Holdings {
   readonly #state: EngineState;
   readonly #listener: HoldingsListener;
   readonly #random: Random;
-  readonly #live = new Set<Hold>();
+  readonly #live = new Slots<Hold>();
   readonly #keys = new Float64Array(BLOCKS_MAX);
   /** Live holds of the batch class: without any, nobody is looked for. */
   #batch = 0;
@@ -176,7 +182,10 @@ export class Holdings {
   preempt(waiting: Resolved, nowMs: number): boolean {
     if (this.#batch === 0 || waiting.class === "batch") return false;
     let victim: Hold | undefined;
-    for (const hold of this.#live) if (canYield(hold, nowMs) && this.#isWanted(hold, waiting)) victim = hold;
+    for (const hold of this.#live) {
+      const newer = victim === undefined || hold.sinceMs >= victim.sinceMs;
+      if (newer && canYield(hold, nowMs) && this.#isWanted(hold, waiting)) victim = hold;
+    }
     if (victim === undefined) return false;
     const { holding, attemptId } = victim;
     victim.mayYield = false;
@@ -230,6 +239,7 @@ export class Holdings {
       outputTokens: 0,
       gapSeen: false,
       mayYield: holding.class === "batch",
+      slot: GONE,
       holding,
     };
     if (hold.mayYield) this.#batch++;
@@ -242,7 +252,7 @@ export class Holdings {
     if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(backend, holding.request.prefixHashes, nowMs);
     this.#state.shares.take(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
-    this.#live.add(hold);
+    hold.slot = this.#live.add(hold);
     return hold;
   }
 
@@ -259,7 +269,9 @@ export class Holdings {
   }
 
   #release(hold: Hold, nowMs: number): void {
-    if (!this.#live.delete(hold)) return;
+    if (hold.slot === GONE) return;
+    this.#live.remove(hold.slot);
+    hold.slot = GONE;
     if (hold.holding.class === "batch") this.#batch--;
     const { backend } = hold;
     backend.inFlight -= hold.share;
@@ -296,7 +308,7 @@ export class Holdings {
 
   #firstToken(holding: Holding | undefined, attemptId: string, ttftMs: number, nowMs: number): void {
     const hold = attemptOf(holding, attemptId);
-    if (holding === undefined || hold === undefined || !this.#live.has(hold)) return;
+    if (holding === undefined || hold === undefined || hold.slot === GONE) return;
     hold.mayYield = false;
     if (hold.trial) {
       // A backend that answers is back: the trial need not last as long as the answer.
@@ -309,7 +321,7 @@ export class Holdings {
   }
 
   #gap(hold: Hold | undefined, gapMs: number, outputTokens: number, nowMs: number): void {
-    if (hold === undefined || !this.#live.has(hold)) return;
+    if (hold === undefined || hold.slot === GONE) return;
     const more = Math.max(0, outputTokens - hold.outputTokens);
     hold.outputTokens += more;
     hold.contextTokens += more;

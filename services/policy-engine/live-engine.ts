@@ -14,6 +14,7 @@ import type { Config } from "#libs/config/index.ts";
 import { EMPTY_PRICE_INDEX, type PriceIndex } from "#libs/money/index.ts";
 import type { BreakerTransition } from "#libs/resilience/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
+import type { LiveMap } from "#libs/live/index.ts";
 import { Engine, type Evidence, type Verdict } from "./engine.ts";
 import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
 import { type Assignment, unitOf } from "./experiments.ts";
@@ -51,8 +52,8 @@ export interface LiveEngineDeps {
 
 /** Whose requests these are; what one holds is released together. */
 export interface Holder {
-  readonly holdings: Map<string, Holding>;
-  readonly waiters: Map<string, Waiter>;
+  readonly holdings: LiveMap<string, Holding>;
+  readonly waiters: LiveMap<string, Waiter>;
   /** Asks for an attempt of it to yield; false = nobody listens. */
   preempt(decisionId: string, attemptId: string): boolean;
 }
@@ -137,7 +138,7 @@ export class LiveEngine {
   dryRun(request: DecideRequest): DecisionRecord | undefined {
     const options = { seed: this.#deps.random.int(SEEDS), explain: true, live: false, lift: 0 };
     const verdict = this.#engine.decide(request, this.#snapshot, this.state, this.#now(), options);
-    return verdict.kind === "decided" ? recordOf(verdict.evidence, []) : undefined;
+    return verdict.kind === "decided" ? recordOf(verdict.evidence) : undefined;
   }
 
   /** Withdraws a waiting request; it is answered with CANCELED so that nobody hangs. */
@@ -165,7 +166,7 @@ export class LiveEngine {
 
   /** Releases everything of a holder. */
   release(holder: Holder): void {
-    for (const id of holder.waiters.keys()) this.cancel(holder, id);
+    for (const { resolved } of holder.waiters.values()) this.cancel(holder, resolved.request.decisionId);
     for (const holding of holder.holdings.values()) this.#holdings.releaseAll(holding, this.#monoMs());
     holder.holdings.clear();
   }
@@ -213,10 +214,10 @@ export class LiveEngine {
     const nowMs = this.#monoMs();
     this.#holdings.sweep(nowMs);
     for (const { holdings } of holders) {
-      for (const [id, holding] of holdings) {
+      for (const holding of holdings.values()) {
         if (!this.#holdings.isForgotten(holding, nowMs)) continue;
         this.#holdings.releaseAll(holding, nowMs);
-        holdings.delete(id);
+        holdings.delete(holding.request.decisionId);
       }
     }
     forgetStaleGauges(this.state, nowMs);

@@ -28,6 +28,9 @@ const SLICE = 32;
 /** Decisions waiting to be written: a second at a thousand a second, eight times over. Beyond, they stay in memory only. */
 const PENDING_MAX = 8_192;
 
+/** Written decisions that still stand before those that wait: cutting them off copies the rest. */
+const HEAD_MAX = 512;
+
 /** A block's records are framed by their length, four bytes, little-endian. */
 const LENGTH_BYTES = 4;
 
@@ -45,9 +48,8 @@ export class StoredRecords implements DecisionRecords {
   #pending: Evidence[] = [];
   /** First of `pending` that is not written. */
   #head = 0;
-  /** Decisions among them, by id: their response ids are written with them. */
-  readonly #waiting = new Map<string, number>();
-  readonly #links = new Map<string, string[]>();
+  /** Ids that came after their decision was written. */
+  #late: DecisionRecord[] = [];
   readonly #policies = new Set<string>();
 
   constructor(port: RecordPort, clock: Clock, memory = new MemoryRecords()) {
@@ -64,17 +66,11 @@ export class StoredRecords implements DecisionRecords {
       return;
     }
     this.#pending.push(evidence);
-    const { decisionId } = evidence.request;
-    this.#waiting.set(decisionId, (this.#waiting.get(decisionId) ?? 0) + 1);
   }
 
   link(evidence: Evidence, responseId: string): void {
     this.#memory.link(evidence, responseId);
-    if (this.#links.size >= PENDING_MAX) return;
-    const { decisionId } = evidence.request;
-    const known = this.#links.get(decisionId);
-    if (known === undefined) this.#links.set(decisionId, [responseId]);
-    else known.push(responseId);
+    if (evidence.written && this.#late.length < PENDING_MAX) this.#late.push(linkRecord(evidence.request.decisionId, [responseId]));
   }
 
   async find(id: string): Promise<DecisionRecord | undefined> {
@@ -94,7 +90,7 @@ export class StoredRecords implements DecisionRecords {
   /** Writes what is left and stops. */
   close(): void {
     this.#timer.cancel();
-    while (this.#head < this.#pending.length || this.#links.size > 0) this.#write(Number.POSITIVE_INFINITY, SLICE);
+    while (this.#head < this.#pending.length || this.#late.length > 0) this.#write(Number.POSITIVE_INFINITY, SLICE);
   }
 
   /** Writes decisions made until `untilMs`, at most so many, and ids that came for decisions written before. */
@@ -104,30 +100,16 @@ export class StoredRecords implements DecisionRecords {
       const evidence = this.#pending[this.#head]!;
       if (evidence.decidedAtMs > untilMs) break;
       this.#head++;
-      records.push(this.#recordOf(evidence));
+      evidence.written = true;
+      this.#keepPolicy(evidence);
+      records.push(recordOf(evidence));
     }
-    for (const [decisionId, responseIds] of this.#links) {
-      if (records.length >= most) break;
-      if (this.#waiting.has(decisionId)) continue;
-      this.#links.delete(decisionId);
-      records.push(linkRecord(decisionId, responseIds));
-    }
-    if (this.#head > PENDING_MAX / 2 || this.#head === this.#pending.length) {
+    records.push(...this.#late.splice(0, most - records.length));
+    if (this.#head > HEAD_MAX || this.#head === this.#pending.length) {
       this.#pending = this.#pending.slice(this.#head);
       this.#head = 0;
     }
     if (records.length > 0) this.#port.append(writeBlock(records));
-  }
-
-  #recordOf(evidence: Evidence): DecisionRecord {
-    const { decisionId } = evidence.request;
-    const left = (this.#waiting.get(decisionId) ?? 1) - 1;
-    if (left > 0) this.#waiting.set(decisionId, left);
-    else this.#waiting.delete(decisionId);
-    const responseIds = this.#links.get(decisionId) ?? [];
-    if (left <= 0) this.#links.delete(decisionId);
-    this.#keepPolicy(evidence);
-    return recordOf(evidence, responseIds);
   }
 
   #keepPolicy({ made, decision }: Evidence): void {

@@ -32,7 +32,6 @@ const RESPONSE_IDS_MAX = 8;
 export class MemoryRecords implements DecisionRecords {
   readonly #bytesMax: number;
   readonly #ring: (Evidence | undefined)[];
-  readonly #responseIds = new WeakMap<Evidence, string[]>();
   #oldest = 0;
   #count = 0;
   #bytes = 0;
@@ -50,32 +49,26 @@ export class MemoryRecords implements DecisionRecords {
   }
 
   link(evidence: Evidence, responseId: string): void {
-    const known = this.#responseIds.get(evidence);
-    if (known === undefined) this.#responseIds.set(evidence, [responseId]);
-    else if (known.length < RESPONSE_IDS_MAX) known.push(responseId);
+    if (evidence.responseIds.length < RESPONSE_IDS_MAX) evidence.responseIds = [...evidence.responseIds, responseId];
   }
 
   find(id: string): Promise<DecisionRecord | undefined> {
     for (let back = this.#count - 1; back >= 0; back--) {
       const evidence = this.#at(back);
       const { request } = evidence;
-      if (request.decisionId === id || request.requestId === id || this.#responseIds.get(evidence)?.includes(id)) {
-        return Promise.resolve(this.#record(evidence));
+      if (request.decisionId === id || request.requestId === id || evidence.responseIds.includes(id)) {
+        return Promise.resolve(recordOf(evidence));
       }
     }
     return Promise.resolve(undefined);
   }
 
   last(): Promise<DecisionRecord | undefined> {
-    return Promise.resolve(this.#count === 0 ? undefined : this.#record(this.#at(this.#count - 1)));
+    return Promise.resolve(this.#count === 0 ? undefined : recordOf(this.#at(this.#count - 1)));
   }
 
   #at(place: number): Evidence {
     return this.#ring[(this.#oldest + place) % this.#ring.length]!;
-  }
-
-  #record(evidence: Evidence): DecisionRecord {
-    return recordOf(evidence, this.#responseIds.get(evidence) ?? []);
   }
 
   #forgetOldest(): void {
@@ -92,7 +85,7 @@ function bytesOf(evidence: Evidence): number {
 }
 
 /** The record of a decision: every candidate with its terms, the excluded ones with their reasons. */
-export function recordOf(evidence: Evidence, responseIds: readonly string[]): DecisionRecord {
+export function recordOf(evidence: Evidence): DecisionRecord {
   const { decision, terms } = evidence;
   const full: Decision = { ...decision, excluded: [...evidence.excluded] };
   if (decision.result.case === "allow") {
@@ -104,7 +97,7 @@ export function recordOf(evidence: Evidence, responseIds: readonly string[]): De
     request: evidence.request,
     decision: full,
     decidedAtMs: evidence.decidedAtMs,
-    responseIds: [...responseIds],
+    responseIds: [...evidence.responseIds],
     controlRevision: evidence.made.control?.revision ?? 0n,
     others: othersOf(evidence.others),
   };

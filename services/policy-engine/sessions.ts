@@ -1,3 +1,4 @@
+import { LiveMap } from "#libs/live/index.ts";
 import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
 import type { Holding } from "./holdings.ts";
 import type { LiveEngine, Holder } from "./live-engine.ts";
@@ -8,8 +9,8 @@ const NOTHING_TO_CANCEL = (): void => {};
 
 /** One ingress's side of the engine. */
 export class Session implements PolicySession, Holder {
-  readonly holdings = new Map<string, Holding>();
-  readonly waiters = new Map<string, Waiter>();
+  readonly holdings = new LiveMap<string, Holding>();
+  readonly waiters = new LiveMap<string, Waiter>();
   readonly #engine: LiveEngine;
   readonly #onClose: (session: Session) => void;
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];

@@ -74,6 +74,9 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   #heard = false;
   #heardMs: number;
   #lingerUntilMs = 0;
+  #sweepPlace = -1;
+  /** Its place among those that run, kept by its owner. */
+  place = -1;
 
   constructor(deps: AttemptDeps, open: AttemptOpen, entry: BackendEntry, sink: AttemptSink) {
     this.#deps = deps;
@@ -88,7 +91,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   /** Encodes and sends. Whatever fails at once reaches the sink in a microtask. */
   begin(): void {
     this.#entered = true;
-    this.#deps.sweeper.add(this);
+    this.#sweepPlace = this.#deps.sweeper.add(this);
     try {
       this.#request = this.entry.codec.encode(this.open, this.entry.backend);
       this.#call = this.#deps.transport.start(
@@ -195,14 +198,14 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   }
 
   ended(): void {
-    if (this.#over) this.#deps.sweeper.remove(this);
+    if (this.#over) this.#unwatch();
     else if (this.#mode === "stream") this.#decoder?.finish();
     else if (this.#mode === "error") this.#failAnswer();
     else this.#readBody();
   }
 
   failed(failure: UpstreamFailure): void {
-    if (this.#over) return this.#deps.sweeper.remove(this);
+    if (this.#over) return this.#unwatch();
     if (this.#mode === "error") return this.#failAnswer();
     const { reason, message, untouched } = failure;
     this.#end({ outcome: Outcome.FAILED, error: attemptError(reason, message, { untouched, httpStatus: this.#status }) });
@@ -213,7 +216,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   sweep(nowMs: number): void {
     if (this.#over) {
       if (nowMs < this.#lingerUntilMs) return;
-      this.#deps.sweeper.remove(this);
+      this.#unwatch();
       this.#call?.abort();
       return;
     }
@@ -321,9 +324,14 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
     if (end.responseId === "" && ending.outcome === Outcome.OK && this.open.dialect !== Dialect.OPENAI_EMBEDDINGS)
       end.responseId = `chatcmpl-${this.open.attemptId}`;
     if (this.#call?.open === true) this.#lingerUntilMs = this.#deps.clock.monotonicMs() + LINGER_MS;
-    else this.#deps.sweeper.remove(this);
+    else this.#unwatch();
     if (this.#entered) queueMicrotask(() => this.#tell(end));
     else this.#tell(end);
+  }
+
+  #unwatch(): void {
+    this.#deps.sweeper.remove(this.#sweepPlace);
+    this.#sweepPlace = -1;
   }
 
   #tell(end: AttemptEnd): void {

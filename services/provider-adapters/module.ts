@@ -4,6 +4,7 @@ import type { EventBus } from "#libs/bus/index.ts";
 import type { Clock, Random } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { ServiceModule } from "#libs/lifecycle/index.ts";
+import { Slots } from "#libs/live/index.ts";
 import type { AdapterHost, AttemptHandle, AttemptSink } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { Announcer } from "./announcer.ts";
@@ -58,7 +59,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
   /** Calls shared by several attempts, which are told by themselves. */
   readonly #sharedDeps: AttemptDeps;
   readonly #batches: MicroBatches;
-  readonly #running = new Set<Attempt>();
+  readonly #running = new Slots<Attempt>();
   readonly #listeners: (() => void)[] = [];
   #unsubscribe: () => void = () => {};
   #idle: (() => void) | undefined;
@@ -129,7 +130,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
   #begin(deps: AttemptDeps, entry: BackendEntry, open: AttemptOpen, sink: AttemptSink): Attempt | undefined {
     if (!entry.limit.tryEnter()) return undefined;
     const attempt = new Attempt(deps, open, entry, sink);
-    this.#running.add(attempt);
+    attempt.place = this.#running.add(attempt);
     attempt.begin();
     return attempt;
   }
@@ -161,7 +162,7 @@ class ProviderAdapters implements ProviderAdaptersHost {
   }
 
   #left(attempt: Attempt): void {
-    this.#running.delete(attempt);
+    this.#running.remove(attempt.place);
     attempt.entry.limit.leave();
     this.#batches.roomAt(attempt.entry);
     if (this.#running.size === 0) this.#idle?.();

@@ -16,6 +16,7 @@ const LOW = [
   "libs/money",
   "libs/json-bytes",
   "libs/json-schema",
+  "libs/live",
 ];
 const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
 
@@ -26,6 +27,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/errors", may: [] },
   { room: "libs/lifecycle", may: [] },
   { room: "libs/json-bytes", may: FLOOR },
+  { room: "libs/live", may: [] },
   { room: "libs/json-schema", may: [] },
   { room: "libs/statistics", may: FLOOR },
   { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "#libs/clock/index.ts";
+import { Slots } from "#libs/live/index.ts";
 
 /** How often time-outs are looked at: their ceilings are seconds, and a sweep over 2,000 attempts costs some 20 us. */
 export const SWEEP_PERIOD_MS = 50;
@@ -15,20 +16,21 @@ export interface Sweepable {
  */
 export class Sweeper {
   readonly #clock: Clock;
-  readonly #waiting = new Set<Sweepable>();
+  readonly #waiting = new Slots<Sweepable>();
   #timer: Timer | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  add(sweepable: Sweepable): void {
-    this.#waiting.add(sweepable);
+  /** Returns the place that takes it out again. */
+  add(sweepable: Sweepable): number {
     this.#timer ??= this.#clock.every(SWEEP_PERIOD_MS, () => this.#sweep());
+    return this.#waiting.add(sweepable);
   }
 
-  remove(sweepable: Sweepable): void {
-    this.#waiting.delete(sweepable);
+  remove(place: number): void {
+    this.#waiting.remove(place);
   }
 
   /** Forgets everything. */

@@ -49,13 +49,14 @@ test("one timer serves everything in flight and stands still when nothing is", (
   const sweepable = (name: string): Sweepable => ({
     sweep: (nowMs) => {
       seen.push(`${name}@${nowMs}`);
-      if (nowMs >= 2 * SWEEP_PERIOD_MS) sweeper.remove(self.get(name)!);
+      if (nowMs >= 2 * SWEEP_PERIOD_MS) sweeper.remove(places.get(name)!);
     },
   });
   const self = new Map<string, Sweepable>();
+  const places = new Map<string, number>();
   for (const name of ["a", "b"]) {
     self.set(name, sweepable(name));
-    sweeper.add(self.get(name)!);
+    places.set(name, sweeper.add(self.get(name)!));
   }
   clock.advance(10 * SWEEP_PERIOD_MS);
   assert.deepEqual(seen, ["a@50", "b@50", "a@100", "b@100"]);

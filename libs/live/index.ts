@@ -1,0 +1,2 @@
+export { LiveMap } from "./live-map.ts";
+export { Slots } from "./slots.ts";

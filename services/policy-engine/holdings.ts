@@ -1,21 +1,16 @@
-import {
-  type AttemptEnded,
-  type AttemptReport,
-  type DecideRequest,
-  Operation,
-  type RateLimitState,
-} from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type AttemptEnded, type AttemptReport, Operation, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import { Slots } from "#libs/live/index.ts";
-import type { BreakerEvent, BreakerTransition } from "#libs/resilience/index.ts";
+import type { BreakerEvent } from "#libs/resilience/index.ts";
 import { breakerEvent, SUCCESS } from "./breaker-event.ts";
 import { callShare } from "./call-share.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
-import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
+import type { Hold, Holding, HoldingsListener, Preemptible } from "./holding.ts";
+import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft } from "./learn.ts";
 import { judgeHard, OUT } from "./filter.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
-import { noSums, type RequestSums } from "./request-sums.ts";
-import { accountOf, type Resolved, type SchedulingClass } from "./resolve.ts";
+import { noSums } from "./request-sums.ts";
+import { accountOf, type Resolved } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
@@ -30,70 +25,6 @@ const PREEMPTIONS_MAX = 2;
 
 /** The slot of a hold that is released. */
 const GONE = -1;
-
-/** What one attempt (or the reservation for it) takes up at a backend. */
-interface Hold {
-  /** Attempt id; empty until the attempt starts. */
-  attemptId: string;
-  readonly backend: BackendState;
-  readonly compiled: CompiledBackend;
-  readonly model: string;
-  readonly tenant: string;
-  readonly sinceMs: number;
-  /** Of an upstream call, 0..1. */
-  readonly share: number;
-  readonly basis: TtftBasis;
-  trial: boolean;
-  prefillTokens: number;
-  contextTokens: number;
-  outputTokens: number;
-  gapSeen: boolean;
-  /** Whether it may be asked to yield; not once it has been, or has content. */
-  mayYield: boolean;
-  /** Where it stands among the live ones. */
-  slot: number;
-  readonly holding: Holding;
-}
-
-/** One decided request. */
-export interface Holding {
-  readonly request: DecideRequest;
-  /** Model name, aliases resolved. */
-  readonly model: string;
-  readonly class: SchedulingClass;
-  readonly uncachedTokens: number;
-  /** Output tokens predicted for it. */
-  readonly expectedOutput: number;
-  /** What the latest decision on it was made from. */
-  evidence: Evidence;
-  /** When it was last heard of, ms. */
-  touchedMs: number;
-  /** What its attempts came to so far, while they count for an experiment's arm. */
-  readonly sums: RequestSums;
-  /** Room kept for the next attempt until it starts. */
-  reserved: Hold | undefined;
-  /** Attempts under way: one, or two with a hedge. */
-  readonly attempts: Hold[];
-  /** Times an attempt of it was asked to yield. */
-  preemptions: number;
-  readonly holder: Preemptible;
-}
-
-/** Who can be asked to take an attempt back. */
-export interface Preemptible {
-  /** False when nobody listens. */
-  preempt(decisionId: string, attemptId: string): boolean;
-}
-
-/** What the rest of the engine wants to hear of. */
-export interface HoldingsListener {
-  /** Room came free at a backend. */
-  onRelease(backend: BackendState): void;
-  /** A breaker changed its state. */
-  onBreaker(backend: BackendState, transition: BreakerTransition): void;
-  /** An answer's length is known. */
-  onAnswer(holding: Holding, outputTokens: number): void;
-}
 
 /**
  * What decided requests take up, and what their reports teach. Everything reserved here is given back by the attempt's end, the

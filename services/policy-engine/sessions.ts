@@ -1,6 +1,6 @@
 import { LiveMap } from "#libs/live/index.ts";
 import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
-import type { Holding } from "./holdings.ts";
+import type { Holding } from "./holding.ts";
 import type { LiveEngine, Holder } from "./live-engine.ts";
 import type { Waiter } from "./scheduler.ts";
 import { SignalboxError } from "#libs/errors/index.ts";

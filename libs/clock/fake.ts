@@ -75,6 +75,11 @@ export class FakeClock implements Clock {
     this.#nowMs = Math.max(this.#nowMs, atMs);
   }
 
+  /** Lets `ms` pass without firing a timer, as when the process stands still; those due fire, late, at the next advance. */
+  stall(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Like {@link advance}, but lets promises settle between timers. */
   async advanceAsync(ms: number): Promise<void> {
     const target = this.#nowMs + ms;

@@ -60,6 +60,7 @@ export class Attempt implements AttemptSink, AttemptIdentity {
   /** Monotonic. */
   readonly startedMs: number;
   reservedNanoUsd = 0n;
+  #excusedMs = 0;
   /** Monotonic; 0 while running. */
   endedMs = 0;
   handle: AttemptHandle | undefined;
@@ -182,10 +183,15 @@ export class Attempt implements AttemptSink, AttemptIdentity {
     return !this.abandoned && !this.contentSeen && this.result === undefined && this.handle !== undefined;
   }
 
+  /** For `lostMs` until now this process stood still: what has come meanwhile is not here yet, and nobody is to blame for that. */
+  excuse(nowMs: number, lostMs: number): void {
+    this.#excusedMs = Math.min(nowMs - this.startedMs, this.#excusedMs + lostMs);
+  }
+
   /** What an attempt without content is due for at its age; undefined = nothing. */
   due(nowMs: number): "late" | "hedge" | undefined {
     if (!this.isSilent) return undefined;
-    const ageMs = nowMs - this.startedMs;
+    const ageMs = nowMs - this.startedMs - this.#excusedMs;
     if (ageMs >= this.firstTokenTimeoutMs + ATTEMPT_GRACE_MS) return "late";
     return this.candidate.hedgeAfterMs > 0 && ageMs >= this.candidate.hedgeAfterMs ? "hedge" : undefined;
   }

@@ -93,8 +93,8 @@ export class Exchange implements TriesOwner, DeciderOwner {
     this.#flush();
   }
 
-  /** Looks at every time limit; called by the wheel. */
-  tick(nowMs: number): void {
+  /** Looks at every time limit; called by the wheel. For `lostMs` since the last time this process stood still. */
+  tick(nowMs: number, lostMs: number): void {
     if (this.#state.kind === "done") return;
     if (this.#deadline.isOver(nowMs))
       return this.fail(new SignalboxError("DEADLINE_EXCEEDED", "The deadline of the request passed."), "deadline");
@@ -103,7 +103,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
       return this.cancel();
     }
     if (this.#intake.stream && this.#answer.isQuiet(nowMs)) this.#answer.keepAlive(this.#facts(this.#latest, []), nowMs);
-    if (this.#state.kind === "trying") this.#tries.watch(nowMs, () => this.#state.kind === "trying");
+    if (this.#state.kind === "trying") this.#tries.watch(nowMs, lostMs, () => this.#state.kind === "trying");
   }
 
   arrived(attempt: Attempt): void {

@@ -1,4 +1,4 @@
-import type { Timer } from "#libs/clock/index.ts";
+import { StallWatch, type Timer } from "#libs/clock/index.ts";
 import { LiveMap } from "#libs/live/index.ts";
 import type { DispatchDeps } from "./dispatch-deps.ts";
 import { Exchange } from "./dispatch.ts";
@@ -22,9 +22,12 @@ export class Dispatcher {
 
   /** Starts the wheel. */
   start(): void {
-    this.#timer = this.#deps.clock.every(WHEEL_TICK_MS, () => {
-      const nowMs = this.#deps.clock.monotonicMs();
-      for (const exchange of this.#live.values()) this.#tick(exchange, nowMs);
+    const { clock } = this.#deps;
+    const stalls = new StallWatch(WHEEL_TICK_MS, clock.monotonicMs());
+    this.#timer = clock.every(WHEEL_TICK_MS, () => {
+      const nowMs = clock.monotonicMs();
+      const lostMs = stalls.lostMs(nowMs);
+      for (const exchange of this.#live.values()) this.#tick(exchange, nowMs, lostMs);
     });
   }
 
@@ -59,9 +62,9 @@ export class Dispatcher {
   }
 
   /** A mistake in one request must not stop the wheel for the others. */
-  #tick(exchange: Exchange, nowMs: number): void {
+  #tick(exchange: Exchange, nowMs: number, lostMs: number): void {
     try {
-      exchange.tick(nowMs);
+      exchange.tick(nowMs, lostMs);
     } catch (cause) {
       exchange.broke(internalError(cause));
     }

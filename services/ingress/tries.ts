@@ -52,8 +52,9 @@ export class Tries {
   }
 
   /** Looks at the time limits of attempts without content, as long as `isTrying` says so. */
-  watch(nowMs: number, isTrying: () => boolean): void {
+  watch(nowMs: number, lostMs: number, isTrying: () => boolean): void {
     for (const attempt of this.attempts.all) {
+      attempt.excuse(nowMs, lostMs);
       const due = attempt.due(nowMs);
       if (due === "late") this.#owner.late(attempt);
       else if (due === "hedge") this.#hedge(attempt, nowMs);

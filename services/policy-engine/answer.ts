@@ -1,7 +1,7 @@
 import { type Candidate, type Decision, MidStream, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/index.ts";
 import { type CompiledArm, shadowArm } from "./experiments.ts";
-import { describe, OUT, type Out, paramOf } from "./filter.ts";
+import { describe, OUT, type Out, paramOf, rateWaitMs } from "./filter.ts";
 import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
 import { outputTokens } from "./judge.ts";
@@ -247,7 +247,7 @@ function retryAfterMs(context: AnswerContext): number {
   let soonest = Number.POSITIVE_INFINITY;
   for (let at = 0; at < judgement.count; at++) {
     const backend = state.backends[resolved.model.candidates[at]!]!;
-    if (judge.out[at] === OUT.rateLimit) soonest = Math.min(soonest, backend.rates.waitMs(resolved.inputTokens, nowMs));
+    if (judge.out[at] === OUT.rateLimit) soonest = Math.min(soonest, rateWaitMs(backend, resolved, nowMs));
     if (judge.out[at] === OUT.breaker) {
       const breaker = backend.breaker.state(nowMs);
       if (breaker.kind === "open") soonest = Math.min(soonest, breaker.untilMs - nowMs);

@@ -22,3 +22,9 @@ export function breakerEvent(ended: AttemptEnded): BreakerEvent {
 export const SUCCESS: BreakerEvent = { kind: "success" };
 const FAILURE: BreakerEvent = { kind: "failure" };
 const NEUTRAL: BreakerEvent = { kind: "neutral" };
+
+/** The same of a copy at a backend that serves clients: what a changed request or an eager sample breaks says nothing about what they ask. */
+export function copyEvent(ended: AttemptEnded): BreakerEvent {
+  const event = breakerEvent(ended);
+  return event.kind === "failure" ? NEUTRAL : event;
+}

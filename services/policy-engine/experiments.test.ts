@@ -4,7 +4,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ControlStateSchema } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import { ControlAppliedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { SUBJECTS } from "#libs/bus/index.ts";
-import { type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type DecideRequest, type Decision, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config, ExperimentConfig } from "#libs/config/index.ts";
 import {
   blockDigest,
@@ -266,6 +266,30 @@ test("a judge's question takes part in no experiment, and a copy goes to its arm
     "copies are no traffic of the arm",
   );
   assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");
+});
+
+test("copies that fail at a backend of the clients leave it to them, and leave them half of a provider's rate", async () => {
+  const arms = new Map([
+    ["control", { weight: 1, backends: ["cloud"], request: undefined }],
+    ["b", { weight: 0, backends: ["cloud"], request: { system: undefined, systemAppend: "Be brief.", parameters: {} } }],
+  ]);
+  const own = configWith(experiment("x", 0, { arms, shareShadow: 1 }));
+  const scene = await world({
+    ...own,
+    backends: new Map([["cloud", backend("cloud", { limits: { rpm: 100, tpm: undefined } })]]),
+    models: new Map([["chat", model("chat", ["cloud"])]]),
+  });
+  const copy = (): DecideRequest => request("chat", { forcedArm: "x=b", role: "shadow" });
+  for (let count = 0; count < 20; count++) {
+    const { decisionId } = scene.now(copy());
+    scene.session.report(report(decisionId, "cloud", STARTED));
+    scene.session.report(report(decisionId, "cloud", { case: "ended", value: failed("UPSTREAM_UNAVAILABLE") }));
+    scene.session.report(report(decisionId, "", DONE));
+  }
+  assert.deepEqual(chosen(decide(scene)), ["cloud"], "its breaker is closed");
+  for (let count = 0; count < 29; count++) assert.deepEqual(chosen(decide(scene, copy())), ["cloud"]);
+  assert.deepEqual(chosen(decide(scene, copy())), ["[UPSTREAM_RATE_LIMITED]"]);
+  for (let count = 0; count < 50; count++) assert.deepEqual(chosen(decide(scene)), ["cloud"]);
 });
 
 test("a share of what the control arm answers is copied to the arms that have no units, until the experiment ends", async () => {

@@ -1,5 +1,6 @@
 import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
 import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "./rules.ts";
+import type { Resolved } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -49,9 +50,17 @@ export function judgeHard(snapshot: PolicySnapshot, index: number, needs: HardNe
   return OUT.none;
 }
 
+/** Share of a provider's rate limits that the gateway's own requests (copies, judges) leave to the clients'. */
+const SPARED = 0.5;
+
 /** The provider's own limits: Retry-After, what its headers left, the configured rates. */
-export function judgeRate(state: BackendState, tokens: number, nowMs: number): Out {
-  return state.rates.waitMs(tokens, nowMs) > 0 ? OUT.rateLimit : OUT.none;
+export function judgeRate(state: BackendState, resolved: Resolved, nowMs: number): Out {
+  return rateWaitMs(state, resolved, nowMs) > 0 ? OUT.rateLimit : OUT.none;
+}
+
+/** Ms until those limits let a request through; 0 = now. */
+export function rateWaitMs(state: BackendState, { request, inputTokens }: Resolved, nowMs: number): number {
+  return state.rates.waitMs(inputTokens, nowMs, request.role === "" ? 0 : SPARED);
 }
 
 /** A health report older than this says nothing any more, ms. */
@@ -83,7 +92,7 @@ export function describe(
   backend: CompiledBackend,
   state: BackendState,
   snapshot: PolicySnapshot,
-  needs: HardNeeds,
+  needs: Resolved,
   nowMs: number,
 ): { readonly requirement: string; readonly detail: string } {
   switch (out) {
@@ -104,7 +113,7 @@ export function describe(
     case OUT.rateLimit:
       return {
         requirement: "rate_limit",
-        detail: `the provider's limit is used up for ${seconds(state.rates.waitMs(needs.inputTokens, nowMs))}`,
+        detail: `the provider's limit is used up for ${seconds(rateWaitMs(state, needs, nowMs))}`,
       };
     case OUT.tried:
       return { requirement: "tried", detail: "failed earlier in this request" };

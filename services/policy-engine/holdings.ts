@@ -2,7 +2,7 @@ import { type AttemptEnded, type AttemptReport, Operation, type RateLimitState }
 import type { Random } from "#libs/clock/index.ts";
 import { Slots } from "#libs/live/index.ts";
 import type { BreakerEvent } from "#libs/resilience/index.ts";
-import { breakerEvent, SUCCESS } from "./breaker-event.ts";
+import { breakerEvent, copyEvent, SUCCESS } from "./breaker-event.ts";
 import { callShare } from "./call-share.ts";
 import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import type { Hold, Holding, HoldingsListener, Preemptible } from "./holding.ts";
@@ -271,7 +271,7 @@ export class Holdings {
   }
 
   #learnEnd(backend: BackendState, holding: Holding | undefined, hold: Hold | undefined, ended: AttemptEnded, nowMs: number): void {
-    const event = breakerEvent(ended);
+    const event = holding !== undefined && this.#isShared(backend, holding) ? copyEvent(ended) : breakerEvent(ended);
     const trial = hold?.trial ?? false;
     this.#tell(backend, event, trial, nowMs);
     if (hold !== undefined) hold.trial = false;
@@ -293,6 +293,13 @@ export class Holdings {
       case "live":
         break;
     }
+  }
+
+  /** A copy at a backend that answers clients of its experiment too. */
+  #isShared(backend: BackendState, { request, evidence }: Holding): boolean {
+    if (request.role !== "shadow") return false;
+    const experiment = this.#snapshot.experiments.get(evidence.decision.experiment);
+    return experiment?.control.model.candidates.includes(this.#snapshot.indexOf.get(backend.name) ?? -1) ?? false;
   }
 
   #learnAnswer(backend: BackendState, holding: Holding, hold: Hold, ended: AttemptEnded, nowMs: number): void {

@@ -167,7 +167,7 @@ export class Judge {
     let left = 0;
     for (let at = 0; at < candidates.length; at++) {
       if (this.out[at] !== OUT.none) continue;
-      const out = judgeRate(state.backends[candidates[at]!]!, resolved.inputTokens, nowMs);
+      const out = judgeRate(state.backends[candidates[at]!]!, resolved, nowMs);
       this.out[at] = out;
       if (out === OUT.none) left++;
     }

@@ -9,6 +9,8 @@ const RESET_MAX_MS = 15 * MINUTE_MS;
 class Quota {
   readonly #perMinute: number | undefined;
   #remaining: number;
+  /** The most that was ever said to be left: what a whole quota is at least. */
+  #most = 0;
   #resetAtMs = Number.NEGATIVE_INFINITY;
   #level: number;
   #filledAtMs: number;
@@ -20,13 +22,13 @@ class Quota {
     this.#filledAtMs = nowMs;
   }
 
-  /** Ms until `amount` may go; 0 = now. An amount larger than the whole quota may go when the quota is full. */
-  waitMs(amount: number, nowMs: number): number {
+  /** Ms until `amount` may go and leave the share `spare` of the quota; 0 = now. What is more than the whole quota may go when it is full. */
+  waitMs(amount: number, spare: number, nowMs: number): number {
     let wait = 0;
-    if (nowMs < this.#resetAtMs && this.#remaining < amount) wait = this.#resetAtMs - nowMs;
+    if (nowMs < this.#resetAtMs && this.#remaining < amount + spare * this.#most) wait = this.#resetAtMs - nowMs;
     if (this.#perMinute !== undefined) {
       this.#fill(nowMs);
-      const missing = Math.min(amount, this.#perMinute) - this.#level;
+      const missing = Math.min(amount + spare * this.#perMinute, this.#perMinute) - this.#level;
       if (missing > 0) wait = Math.max(wait, (missing / this.#perMinute) * MINUTE_MS);
     }
     return wait;
@@ -42,6 +44,7 @@ class Quota {
   observe(remaining: number, resetMs: number, nowMs: number): void {
     if (remaining < 0 || resetMs < 0) return;
     this.#remaining = remaining;
+    this.#most = Math.max(this.#most, remaining);
     this.#resetAtMs = nowMs + Math.min(resetMs, RESET_MAX_MS);
   }
 
@@ -63,9 +66,9 @@ export class RateBucket {
     this.#tokens = new Quota(limits.tpm, nowMs);
   }
 
-  /** Ms until a request of `tokens` may go; 0 = now. */
-  waitMs(tokens: number, nowMs: number): number {
-    return Math.max(0, this.#blockedUntilMs - nowMs, this.#requests.waitMs(1, nowMs), this.#tokens.waitMs(tokens, nowMs));
+  /** Ms until a request of `tokens` may go, leaving the share `spare` of each quota to others; 0 = now. */
+  waitMs(tokens: number, nowMs: number, spare = 0): number {
+    return Math.max(0, this.#blockedUntilMs - nowMs, this.#requests.waitMs(1, spare, nowMs), this.#tokens.waitMs(tokens, spare, nowMs));
   }
 
   /** A request of `tokens` goes out. */

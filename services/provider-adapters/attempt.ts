@@ -73,6 +73,8 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
   /** A byte came since the last sweep. */
   #heard = false;
   #heardMs: number;
+  /** Of its age, this process stood still, ms: its provider is not to blame for that. */
+  #excusedMs = 0;
   #lingerUntilMs = 0;
   #sweepPlace = -1;
   /** Its place among those that run, kept by its owner. */
@@ -213,7 +215,7 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
 
   // ---- time
 
-  sweep(nowMs: number): void {
+  sweep(nowMs: number, lostMs: number): void {
     if (this.#over) {
       if (nowMs < this.#lingerUntilMs) return;
       this.#unwatch();
@@ -222,10 +224,13 @@ export class Attempt implements AttemptHandle, UpstreamListener, Sweepable {
     }
     if (this.#heard || this.#paused || this.#rest !== undefined) this.#heardMs = nowMs;
     this.#heard = false;
+    this.#excusedMs = Math.min(nowMs - this.#startMs, this.#excusedMs + lostMs);
+    this.#heardMs = Math.min(nowMs, this.#heardMs + lostMs);
     const timeOut = timeOutOf(
       this.open,
       {
         startMs: this.#startMs,
+        excusedMs: this.#excusedMs,
         heardMs: this.#heardMs,
         sent: this.#sent,
         answering: this.#mode !== "waiting",

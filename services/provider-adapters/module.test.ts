@@ -161,6 +161,23 @@ test("silence ends at the first-token ceiling, at the idle ceiling and at the de
   assert.deepEqual([end.error?.reason, end.contentSeen], ["UPSTREAM_TIMEOUT", true]);
 });
 
+test("a second in which this process stood still is not the provider's", async () => {
+  provider.answer = (_, response) => answerJson(response, WHOLE_BODY);
+  const recorder = rig.attempt({ stream: false, connectTimeoutMs: 1_000, firstTokenTimeoutMs: 1_000 });
+  rig.clock.stall(1_500);
+  rig.clock.advance(0);
+  assert.equal(recorder.ends, 0, "the connection stands, it was only not looked at");
+  assert.equal((await recorder.ended).outcome, Outcome.OK);
+});
+
+test("the caller's deadline counts whoever stood still", async () => {
+  provider.answer = () => {};
+  const recorder = rig.attempt({ deadlineMs: 1_000 });
+  rig.clock.stall(1_500);
+  rig.clock.advance(0);
+  assert.equal((await recorder.ended).outcome, Outcome.DEADLINE);
+});
+
 test("an answer that drips in without ever making a line or a body is as good as silence", async () => {
   const drip = async (stream: boolean): Promise<string | undefined> => {
     let write: (() => void) | undefined;

@@ -20,9 +20,10 @@ test("replicas take equal shares of a bound, and never less than one slot", () =
 
 test("each ceiling counts from where it should, and 0 is none", () => {
   const open = openOf({ deadlineMs: 9_000, connectTimeoutMs: 100, firstTokenTimeoutMs: 2_000, idleTimeoutMs: 500 });
-  const at = { startMs: 1_000, heardMs: 1_000, sent: false, answering: false, first: false };
+  const at = { startMs: 1_000, excusedMs: 0, heardMs: 1_000, sent: false, answering: false, first: false };
   assert.equal(timeOutOf(open, at, 1_099), undefined);
   assert.equal(timeOutOf(open, at, 1_100), "connect");
+  assert.equal(timeOutOf(open, { ...at, excusedMs: 50 }, 1_149), undefined);
   const waiting = { ...at, sent: true };
   assert.equal(timeOutOf(open, waiting, 2_999), undefined);
   assert.equal(timeOutOf(open, waiting, 3_000), "first_token");

@@ -3,6 +3,8 @@ import type { AttemptOpen } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 /** Where an attempt stands, times monotonic in ms. */
 export interface Progress {
   readonly startMs: number;
+  /** Time since then in which this process stood still, ms: only the deadline, which is the caller's, counts it. */
+  readonly excusedMs: number;
   readonly heardMs: number;
   /** The request is on a connection. */
   readonly sent: boolean;
@@ -19,8 +21,9 @@ export type TimeOut = "deadline" | "connect" | "first_token" | "idle";
 export function timeOutOf(open: AttemptOpen, progress: Progress, nowMs: number): TimeOut | undefined {
   const ageMs = nowMs - progress.startMs;
   if (passed(open.deadlineMs, ageMs)) return "deadline";
-  if (!progress.sent && passed(open.connectTimeoutMs, ageMs)) return "connect";
-  if (!progress.first && passed(open.firstTokenTimeoutMs, ageMs)) return "first_token";
+  const waitedMs = ageMs - progress.excusedMs;
+  if (!progress.sent && passed(open.connectTimeoutMs, waitedMs)) return "connect";
+  if (!progress.first && passed(open.firstTokenTimeoutMs, waitedMs)) return "first_token";
   if (progress.answering && passed(open.idleTimeoutMs, nowMs - progress.heardMs)) return "idle";
   return undefined;
 }

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "#libs/clock/index.ts";
+import { type Clock, StallWatch, type Timer } from "#libs/clock/index.ts";
 import { Slots } from "#libs/live/index.ts";
 
 /** How often time-outs are looked at: their ceilings are seconds, and a sweep over 2,000 attempts costs some 20 us. */
@@ -6,8 +6,8 @@ export const SWEEP_PERIOD_MS = 50;
 
 /** Something with time-outs. */
 export interface Sweepable {
-  /** Looks at the time (monotonic, ms). May add or remove sweepables. */
-  sweep(nowMs: number): void;
+  /** Looks at the time (monotonic, ms); `lostMs` of it, since the last sweep, this process stood still. May add or remove sweepables. */
+  sweep(nowMs: number, lostMs: number): void;
 }
 
 /**
@@ -25,7 +25,7 @@ export class Sweeper {
 
   /** Returns the place that takes it out again. */
   add(sweepable: Sweepable): number {
-    this.#timer ??= this.#clock.every(SWEEP_PERIOD_MS, () => this.#sweep());
+    if (this.#timer === undefined) this.#start();
     return this.#waiting.add(sweepable);
   }
 
@@ -40,12 +40,18 @@ export class Sweeper {
     this.#timer = undefined;
   }
 
-  #sweep(): void {
+  #start(): void {
+    const stalls = new StallWatch(SWEEP_PERIOD_MS, this.#clock.monotonicMs());
+    this.#timer = this.#clock.every(SWEEP_PERIOD_MS, () => this.#sweep(stalls));
+  }
+
+  #sweep(stalls: StallWatch): void {
     if (this.#waiting.size === 0) {
       this.stop();
       return;
     }
     const nowMs = this.#clock.monotonicMs();
-    for (const sweepable of this.#waiting) sweepable.sweep(nowMs);
+    const lostMs = stalls.lostMs(nowMs);
+    for (const sweepable of this.#waiting) sweepable.sweep(nowMs, lostMs);
   }
 }

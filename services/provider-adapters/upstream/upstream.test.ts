@@ -42,6 +42,20 @@ test("answers that break HTTP are malformed", () => {
   }
 });
 
+test("time in which the process stood still is told apart", () => {
+  const clock = new FakeClock();
+  const sweeper = new Sweeper(clock);
+  const seen: string[] = [];
+  sweeper.add({ sweep: (nowMs, lostMs) => void seen.push(`${nowMs}-${lostMs}`) });
+  clock.advance(SWEEP_PERIOD_MS);
+  clock.stall(SWEEP_PERIOD_MS + 99);
+  clock.advance(0);
+  clock.stall(SWEEP_PERIOD_MS + 1_000);
+  clock.advance(SWEEP_PERIOD_MS);
+  sweeper.stop();
+  assert.deepEqual(seen, ["50-0", "199-0", "1249-1000", "1299-0"]);
+});
+
 test("one timer serves everything in flight and stands still when nothing is", () => {
   const clock = new FakeClock();
   const sweeper = new Sweeper(clock);

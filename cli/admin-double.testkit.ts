@@ -142,14 +142,18 @@ const JSON_ANSWERS: Readonly<Record<string, readonly [status: number, body: unkn
           baseline_nano_usd: "6000000000",
         },
       ],
+      unpriced: [{ backend: "new", attempts: "7" }],
     },
   ],
-  "GET /api/costs?by=day%2Ctenant%2Cteam%2Ckey_id%2Cmodel%2Cbackend%2Cprovider&limit=100000": [
-    200,
-    {
-      rows: [costRow({ day: "2026-11-30", team: '=cmd("x")', requests: "2", cost_nano_usd: "3000000001", idle_nano_usd: "-1" })],
-    },
-  ],
+  "GET /api/costs?by=day&limit=100000": [200, { rows: [{ day: "2026-11-30" }], unpriced: [{ backend: "new", attempts: "7" }] }],
+  "GET /api/costs?by=day%2Ctenant%2Cteam%2Ckey_id%2Cmodel%2Cbackend%2Cprovider%2Ctags&since=2026-11-30T00%3A00%3A00.000Z&until=2026-12-01T00%3A00%3A00.000Z&limit=100000":
+    [
+      200,
+      {
+        unpriced: [],
+        rows: [costRow({ day: "2026-11-30", team: '=cmd("x")', requests: "2", cost_nano_usd: "3000000001", idle_nano_usd: "-1" })],
+      },
+    ],
   "GET /api/budgets": [
     200,
     {

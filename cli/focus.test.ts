@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FOCUS_COLUMNS, focusCsv } from "./focus.ts";
+import { FOCUS_COLUMNS, FOCUS_HEADING, focusLines } from "./focus.ts";
 import { costRow } from "./testing.ts";
 
 /** Columns of FOCUS 1.2 whose feature level is Mandatory, and which of those may be null. */
@@ -55,13 +55,13 @@ const ROWS = [
     output_tokens: "0",
     cost_nano_usd: "250000000",
   }),
-  costRow({ day: "2026-02-28", tenant: '=cmd("x"),', team: "a\nb" }),
+  costRow({ day: "2026-02-28", tenant: '=cmd("x"),', team: "a\nb", tags: '{"feature":"a \\"b\\", c","signalbox/team":"forged"}' }),
   costRow({ ...NOBODY, day: "2026-02-27", tenant: "t", requests: "0", input_tokens: "0", output_tokens: "0" }),
 ];
 
 /** Reads CSV back, cell by cell. */
 function charges(): Record<string, string>[] {
-  const cells = [...focusCsv(ROWS).matchAll(/("(?:[^"]|"")*"|[^",\r\n]*)(,|\r\n)/g)].map(([, raw, end]) => ({
+  const cells = [...`${FOCUS_HEADING}${focusLines(ROWS)}`.matchAll(/("(?:[^"]|"")*"|[^",\r\n]*)(,|\r\n)/g)].map(([, raw, end]) => ({
     text: raw!.startsWith('"') ? raw!.slice(1, -1).replaceAll('""', '"') : raw!,
     isLast: end !== ",",
   }));
@@ -112,13 +112,19 @@ test("every value is one that FOCUS allows", () => {
     assert.notEqual(value("ResourceName"), value("ResourceId") || "-", "a name does not repeat the id");
     const tags = JSON.parse(value("Tags")) as Record<string, unknown>;
     for (const [key, tag] of Object.entries(tags)) {
-      assert.match(key, /^signalbox\//);
+      assert.match(key, /^signalbox\/|^feature$/);
       assert.equal(typeof tag, "string");
     }
+    assert.equal(tags["signalbox/team"], value("SubAccountId"), "no caller writes our tags");
   }
 });
 
 test("charges add up to the rows to the nano-dollar", () => {
   const billed = charges().reduce((sum, row) => sum + BigInt(row["BilledCost"]!.replace(".", "")), 0n);
   assert.equal(billed, ROWS.reduce((sum, row) => sum + BigInt(row["cost_nano_usd"]!), 0n)); // prettier-ignore
+});
+
+test("a charge carries its caller's tags as they were sent", () => {
+  const tagged = charges().filter((row) => (JSON.parse(row["Tags"]!) as Record<string, string>)["feature"] === 'a "b", c');
+  assert.equal(tagged.length, 1);
 });

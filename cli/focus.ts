@@ -1,7 +1,7 @@
 import type { Fields } from "./format.ts";
 
 /** What FOCUS rows are grouped by: one row per day and everything that can be charged. */
-export const FOCUS_BY = ["day", "tenant", "team", "key_id", "model", "backend", "provider"] as const;
+export const FOCUS_BY = ["day", "tenant", "team", "key_id", "model", "backend", "provider", "tags"] as const;
 
 /** Columns of the FinOps Open Cost and Usage Specification 1.2 (https://focus.finops.org) that we can fill, in its order. */
 export const FOCUS_COLUMNS = [
@@ -43,9 +43,12 @@ const DAY_MS = 86_400_000;
 /** In columns that may not be empty. */
 const NOBODY = "unknown";
 
-/** Rows of `costs --by` {@link FOCUS_BY} as FOCUS CSV. Costs are exact decimals of US dollars; the same for list, contract and bill. */
-export function focusCsv(rows: readonly Fields[]): string {
-  return csv(FOCUS_COLUMNS, rows.flatMap(chargesOf));
+/** The heading of FOCUS CSV. */
+export const FOCUS_HEADING = csv(FOCUS_COLUMNS, []);
+
+/** Rows of `costs --by` {@link FOCUS_BY} as lines of FOCUS CSV, without the heading. Costs are exact decimals of US dollars; the same for list, contract and bill. */
+export function focusLines(rows: readonly Fields[]): string {
+  return csv(FOCUS_COLUMNS, rows.flatMap(chargesOf)).slice(FOCUS_HEADING.length);
 }
 
 /** A row's charges: what was used, and rent of idle machines as a charge of its own. */
@@ -114,9 +117,13 @@ function chargeOf(row: Fields, nanoUsd: bigint, { quantity, unit, frequency, des
     ServiceSubcategory: "Generative AI",
     SubAccountId: team,
     SubAccountName: team,
-    // The caller's own tags are not in roll-ups; ours carry the prefix that the format asks of a provider's.
-    Tags: JSON.stringify({ "signalbox/key_id": text(row["key_id"]), "signalbox/team": team }),
+    // The caller's own, and ours with the prefix that the format asks of a provider's.
+    Tags: JSON.stringify({ ...callerTags(row["tags"]), "signalbox/key_id": text(row["key_id"]), "signalbox/team": team }),
   };
+}
+
+function callerTags(given: unknown): Readonly<Record<string, string>> {
+  return typeof given === "string" && given !== "" ? (JSON.parse(given) as Record<string, string>) : {};
 }
 
 /** Rows as CSV after RFC 4180, with a heading. Cells that a spreadsheet would take for a formula are defused. */

@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import type { AdminClient } from "../admin-client.ts";
 import type { VerbRunner } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { csv, FOCUS_BY, focusCsv } from "../focus.ts";
+import { csv, FOCUS_BY, FOCUS_HEADING, focusLines } from "../focus.ts";
+import type { CliIo } from "../io.ts";
 import { listOf, moneyCell, textCell, type Fields } from "../format.ts";
 import { addPeriodOptions, periodQuery, type PeriodGiven } from "../period.ts";
 import { parseList } from "../options.ts";
@@ -19,6 +20,7 @@ const SUMS = [
   "baseline_nano_usd",
   "idle_nano_usd",
 ];
+const DAY_MS = 86_400_000;
 /** Rows of one answer: a month of days of a large installation. What does not fit is refused: sums of a part look like sums. */
 const ROWS_MAX = 100_000;
 
@@ -40,7 +42,7 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
       .description("what was spent, by any of tenant, team, model, backend, provider, key, a tag ...")
       .option(
         "--by <names>",
-        "tenant, team, key, model, backend, provider, experiment, arm, month, day, hour, purpose, outcome, tag:NAME; separated by commas",
+        "tenant, team, key, model, backend, provider, experiment, arm, month, day, hour, purpose, outcome, tag:NAME, tags; separated by commas",
         parseList,
         ["model"],
       )
@@ -50,15 +52,14 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
   runner.run(costs, async ({ admin, io, print }, command) => {
     const given = command.opts<PeriodGiven & { by: readonly string[]; csv?: boolean; focus?: boolean }>();
     const query = periodQuery(given);
-    if (given.csv === true || given.focus === true) {
-      const by: readonly string[] = given.focus === true ? FOCUS_BY : given.by;
-      query.set("by", by.join(","));
-      const rows = await rowsOf(admin(), query);
-      return io.out(given.focus === true ? focusCsv(rows) : csv([...by, ...SUMS], rows));
-    }
+    if (given.focus === true) return printFocus(io, admin(), given);
     query.set("by", given.by.join(","));
-    const rows = await rowsOf(admin(), query);
-    await print({ rows }, () => {
+    const { rows, unpriced } = await costsOf(admin(), query);
+    if (given.csv === true) {
+      if (unpriced.length > 0) io.err(unpricedText(unpriced));
+      return io.out(csv([...given.by, ...SUMS], rows));
+    }
+    await print({ rows, unpriced }, () => {
       const columns = [...given.by.map((name) => ({ title: name.toUpperCase() })), ...NUMBERS];
       const cells = rows.map((row) => [
         ...given.by.map((name) => textCell(row[name])),
@@ -70,16 +71,66 @@ export function addCostVerb(program: Command, runner: VerbRunner): void {
         moneyCell(row["baseline_nano_usd"]),
         savedCell(row["cost_nano_usd"], row["baseline_nano_usd"]),
       ]);
-      return cells.length === 0 ? "nothing was spent in this period\n" : `${table(columns, cells)}${savings(rows)}`;
+      return cells.length === 0
+        ? "nothing was spent in this period\n"
+        : `${table(columns, cells)}${savings(rows)}${unpricedText(unpriced)}`;
     });
   });
 }
 
-async function rowsOf(client: AdminClient, query: URLSearchParams): Promise<readonly Fields[]> {
-  query.set("limit", String(ROWS_MAX));
-  const rows = listOf(await client.call("GET", `/api/costs?${query.toString()}`), "rows");
-  if (rows.length < ROWS_MAX) return rows;
+/** Sums, and the backends whose attempts they miss something of. */
+interface Costs {
+  readonly rows: readonly Fields[];
+  readonly unpriced: readonly Fields[];
+}
+
+async function costsOf(client: AdminClient, query: URLSearchParams): Promise<Costs> {
+  const costs = await tryCosts(client, query);
+  if (costs) return costs;
   throw new CliError(EXIT.failed, `more than ${ROWS_MAX} rows: ask for a shorter period (--since, --until) or fewer names (--by)`);
+}
+
+/** Undefined when there are more rows than one answer holds. */
+async function tryCosts(client: AdminClient, query: URLSearchParams): Promise<Costs | undefined> {
+  query.set("limit", String(ROWS_MAX));
+  const answer = await client.call("GET", `/api/costs?${query.toString()}`);
+  const rows = listOf(answer, "rows");
+  return rows.length < ROWS_MAX ? { rows, unpriced: listOf(answer, "unpriced") } : undefined;
+}
+
+/** Day by day: tags are summed from the entries, and a day of them is quickly read. */
+async function printFocus(io: CliIo, client: AdminClient, given: PeriodGiven): Promise<void> {
+  const all = periodQuery(given);
+  all.set("by", "day");
+  const { rows: days, unpriced } = await costsOf(client, all);
+  if (unpriced.length > 0) io.err(unpricedText(unpriced));
+  await io.out(FOCUS_HEADING);
+  for (const day of days.map((row) => textCell(row["day"])).toSorted()) {
+    const query = new URLSearchParams({ by: FOCUS_BY.join(","), ...clippedDay(day, given) });
+    let costs = await tryCosts(client, query);
+    if (costs === undefined) {
+      io.err(`${day}: too many different tags for one charge each; its charges come without them\n`);
+      query.set("by", FOCUS_BY.filter((name) => name !== "tags").join(","));
+      costs = await costsOf(client, query);
+    }
+    await io.out(focusLines(costs.rows));
+  }
+}
+
+/** A UTC day as far as it lies in the period. */
+function clippedDay(day: string, { since, until }: PeriodGiven): { since: string; until: string } {
+  const startMs = Date.parse(`${day}T00:00:00Z`);
+  const fromMs = Math.max(startMs, since === undefined ? startMs : Date.parse(since));
+  const endMs = startMs + DAY_MS;
+  const untilMs = Math.min(endMs, until === undefined ? endMs : Date.parse(until));
+  return { since: new Date(fromMs).toISOString(), until: new Date(untilMs).toISOString() };
+}
+
+/** Who used something without a price, one line each; sums without it look like sums. */
+function unpricedText(unpriced: readonly Fields[]): string {
+  return unpriced
+    .map(({ backend, attempts }) => `not complete: ${textCell(attempts)} attempts of ${textCell(backend)} used something without a price\n`)
+    .join("");
 }
 
 /** What all rows together saved against the baseline: with the rent of idle machines, and, where there is some, without. */

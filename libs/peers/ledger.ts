@@ -42,8 +42,10 @@ export interface EntryFilter {
 
 /** What to sum. */
 export interface CostQuery {
-  /** tenant, team, key_id, model, backend, provider, experiment, arm, day, hour, tag:NAME. */
+  /** tenant, team, key_id, model, backend, provider, experiment, arm, month, day, hour, purpose, outcome, tag:NAME, tags (all of them as JSON). */
   readonly by: readonly string[];
+  /** Only what used something without a price, and so misses a part of its cost. */
+  readonly unpricedOnly?: boolean;
   readonly sinceMs?: number;
   readonly untilMs?: number;
   readonly limit?: number;

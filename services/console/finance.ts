@@ -8,14 +8,21 @@ import { sendJson } from "./http.ts";
 /** An invoice of half a million calls; the ledger's own message bound lies below what it becomes. */
 const INVOICE_MAX_BYTES = 128 * 1024 * 1024;
 
-/** Sums by groups; `by` is a comma-separated list, `limit` the most rows. */
+/** Sums by groups; `by` is a comma-separated list, `limit` the most rows. `unpriced` says which backends' attempts the sums miss something of. */
 export async function sendCosts(ledger: LedgerPeer, { response, query }: AdminCall): Promise<void> {
   const by = (query.get("by") ?? "model").split(",").filter((name) => name !== "");
   const limit = query.get("limit");
   if (limit !== null && !/^\d{1,6}$/.test(limit))
     throw new SignalboxError("REQUEST_MALFORMED", "limit is a number of rows.", { param: "limit" });
-  const rows = await ledger.costs({ by, ...periodOf(query), ...(limit === null ? {} : { limit: Number(limit) }) });
-  sendJson(response, 200, { rows: rows.map((row) => costJson(row, by)) });
+  const period = periodOf(query);
+  const [rows, unpriced] = await Promise.all([
+    ledger.costs({ by, ...period, ...(limit === null ? {} : { limit: Number(limit) }) }),
+    ledger.costs({ by: ["backend"], ...period, unpricedOnly: true }),
+  ]);
+  sendJson(response, 200, {
+    rows: rows.map((row) => costJson(row, by)),
+    unpriced: unpriced.map(({ group, attempts }) => ({ backend: group[0], attempts: String(attempts) })),
+  });
 }
 
 function costJson(row: CostRow, by: readonly string[]): Record<string, unknown> {

@@ -151,7 +151,8 @@ export class Consumer {
     const result = await store.book(checked, clock.now());
     this.#booked.add(result.entries);
     this.#duplicates.add(result.duplicates);
-    for (const each of checked) this.#alarm(each);
+    for (const each of checked) this.#correct(each);
+    this.#alarm(checked);
     if (logger.debugEnabled) logger.debug({ entries: result.entries, duplicates: result.duplicates }, "booked");
   }
 
@@ -164,15 +165,23 @@ export class Consumer {
     return indexes;
   }
 
-  #alarm({ record, differenceNanoUsd }: CheckedRecord): void {
-    const { logger } = this.#deps;
-    if (record.unpriced) {
-      this.#unpriced.add();
-      logger.warn({ attempt_id: record.attemptId, backend: record.backend }, "an attempt used something without a price");
+  /** One line a backend and transaction: there may be thousands of such attempts a second. */
+  #alarm(checked: readonly CheckedRecord[]): void {
+    const backends = new Map<string, number>();
+    for (const { record } of checked) if (record.unpriced) backends.set(record.backend, (backends.get(record.backend) ?? 0) + 1);
+    for (const [backend, attempts] of backends) {
+      this.#unpriced.add(attempts);
+      this.#deps.logger.warn({ backend, attempts }, "attempts used something without a price: their cost is not complete");
     }
+  }
+
+  #correct({ record, differenceNanoUsd }: CheckedRecord): void {
     if (differenceNanoUsd === 0n) return;
     this.#differing.add();
-    logger.warn({ attempt_id: record.attemptId, difference_nano_usd: String(differenceNanoUsd) }, "an attempt's stated cost was corrected");
+    this.#deps.logger.warn(
+      { attempt_id: record.attemptId, difference_nano_usd: String(differenceNanoUsd) },
+      "an attempt's stated cost was corrected",
+    );
   }
 
   #confirm(batch: RecordBatch): void {

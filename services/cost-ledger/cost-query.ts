@@ -14,6 +14,8 @@ export interface SqlDialect {
   readonly month: string;
   /** A tag's value as text, '' when absent; `key` is a parameter. */
   readonly tag: (key: string) => string;
+  /** All tags as JSON text. */
+  readonly tags: string;
   /** Turns a tag's name into the value bound for `key`. */
   readonly tagKey: (name: string) => string;
 }
@@ -31,6 +33,7 @@ const COLUMN_DIMENSIONS: ReadonlySet<string> = new Set(ROLLUP_DIMENSIONS);
 const ENTRY_DIMENSIONS: ReadonlySet<string> = new Set(["purpose", "outcome"]);
 /** Shorter words for a dimension. */
 const OTHER_NAMES: Readonly<Record<string, string>> = { key: "key_id" };
+const ALL_TAGS = "tags";
 const TAG_PREFIX = "tag:";
 /** Dimensions of one query. */
 const DIMENSIONS_MAX = 8;
@@ -40,7 +43,7 @@ const HOUR_MS = ROLLUP_HOUR_US / 1000;
 
 /**
  * Builds the sums of a query: whole days and hours from the roll-ups, what is cut off at the period's ends from the entries,
- * and everything from the entries where a tag, a purpose or an outcome is asked for. Names are checked against a list and values are bound: nothing of
+ * and everything from the entries where tags, a purpose, an outcome or what has no price is asked for. Names are checked against a list and values are bound: nothing of
  * the caller's becomes SQL.
  */
 export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
@@ -52,7 +55,7 @@ export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
   const limit = Math.min(ROWS_MAX, query.limit ?? COST_ROWS_DEFAULT);
   const text = [
     `SELECT ${[...groups.map((group, index) => `${group} AS g${index}`), ...SUMS].join(", ")}`,
-    `FROM (${query.by.some(isOfEntries) ? fromEntries(query, bind) : fromRollups(query, bind)}) AS rows`,
+    `FROM (${query.unpricedOnly === true || query.by.some(isOfEntries) ? fromEntries(query, bind) : fromRollups(query, bind)}) AS rows`,
     groups.length > 0 ? `GROUP BY ${groups.map((_, index) => `g${index}`).join(", ")}` : "",
     `ORDER BY cost_nano_usd DESC${groups.map((_, index) => `, g${index}`).join("")} LIMIT ${limit}`,
   ];
@@ -61,9 +64,11 @@ export function costSql(query: CostQuery, dialect: SqlDialect): Sql {
 
 const SUMS = ROLLUP_SUMS.map(({ name }) => `COALESCE(SUM(${name}), 0) AS ${name}`);
 
-function fromEntries({ sinceMs, untilMs }: CostQuery, bind: Bind): string {
+function fromEntries({ sinceMs, untilMs, unpricedOnly }: CostQuery, bind: Bind): string {
   const select = ENTRIES_AS_ROLLUPS.replace(" FROM entries", ", tags, purpose, outcome FROM entries");
-  return `${select}${period(sinceMs, untilMs, bind)}`;
+  const where = period(sinceMs, untilMs, bind);
+  if (unpricedOnly !== true) return `${select}${where}`;
+  return `${select}${where === "" ? " WHERE" : `${where} AND`} unpriced = 1`;
 }
 
 function fromRollups({ by, sinceMs, untilMs }: CostQuery, bind: Bind): string {
@@ -121,12 +126,13 @@ export function costRow(row: Readonly<Record<string, unknown>>, groups: number):
 }
 
 function isOfEntries(name: string): boolean {
-  return ENTRY_DIMENSIONS.has(name) || name.startsWith(TAG_PREFIX);
+  return ENTRY_DIMENSIONS.has(name) || name === ALL_TAGS || name.startsWith(TAG_PREFIX);
 }
 
 function dimension(given: string, dialect: SqlDialect, bind: Bind): string {
   const name = Object.hasOwn(OTHER_NAMES, given) ? OTHER_NAMES[given]! : given;
   if (COLUMN_DIMENSIONS.has(name) || ENTRY_DIMENSIONS.has(name)) return name;
+  if (name === ALL_TAGS) return dialect.tags;
   if (name === "month") return dialect.month;
   if (name === "day") return dialect.day;
   if (name === "hour") return dialect.hour;

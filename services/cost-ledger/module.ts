@@ -147,7 +147,11 @@ export function createCostLedger(deps: CostLedgerDeps): CostLedgerHost {
       },
       {
         name: "price-book",
-        status: () => (prices.refused === undefined ? { state: "ok" } : { state: "degraded", detail: prices.refused }),
+        status: () => {
+          if (prices.refused !== undefined) return { state: "degraded", detail: prices.refused };
+          const missing = prices.unpriced;
+          return missing.length === 0 ? { state: "ok" } : { state: "degraded", detail: `no price for ${missing.join(", ")}` };
+        },
       },
     ],
   };

@@ -13,9 +13,10 @@ const WRITER_LOCK = 7_201_001;
 
 const COPY = `COPY entries (${COLUMNS.map(({ name }) => name).join(", ")}) FROM STDIN (FORMAT binary)`;
 
-/** A record is needed only of an estimate, which may have to be taken back. */
+/** What is needed only of an estimate, which may have to be taken back, is read only for one: after an outage thousands of duplicates are looked up. */
 const EXISTING = `SELECT attempt_id, kind, CASE WHEN kind = ${RecordKind.EXPIRE} THEN record ELSE '' END AS record, baseline_nano_usd,
-    EXISTS (SELECT 1 FROM entries later WHERE later.attempt_id = entries.attempt_id AND later.part = 1) AS reversed
+    kind = ${RecordKind.EXPIRE}
+      AND EXISTS (SELECT 1 FROM entries later WHERE later.attempt_id = entries.attempt_id AND later.part = 1) AS reversed
   FROM entries WHERE attempt_id = ANY($1::text[]) AND part = 0`;
 
 function addRollups(table: string): string {

@@ -1,7 +1,7 @@
 import { COLUMNS } from "./columns.ts";
 import { PRICE_PERIODS_FILL } from "./price-periods.ts";
 import { POSTGRES_SCORE_TABLES } from "./scores/postgres-scores.ts";
-import { ROLLUP_DAYS_FILL, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS } from "./rollups.ts";
+import { ROLLUP_DAYS_FILL, ROLLUP_DIMENSIONS, ROLLUP_FILL, ROLLUP_SUMS, UNPRICED_INDEX } from "./rollups.ts";
 
 /** Applied in order, each once; `schema_version` counts them. Entries are append-only: the trigger refuses anything else. */
 export const MIGRATIONS: readonly string[] = [
@@ -31,4 +31,5 @@ export const MIGRATIONS: readonly string[] = [
      PRIMARY KEY (experiment, source));`,
   `CREATE TABLE price_periods (since_ms int8 NOT NULL, version text NOT NULL, PRIMARY KEY (since_ms, version));
    ${PRICE_PERIODS_FILL};`,
+  UNPRICED_INDEX,
 ];

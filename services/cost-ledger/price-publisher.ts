@@ -48,6 +48,11 @@ export class PricePublisher {
     return this.#index;
   }
 
+  /** Backends the book has no price for. */
+  get unpriced(): readonly string[] {
+    return this.#book?.lines.filter(({ grade }) => grade === "unknown").map(({ backend }) => backend) ?? [];
+  }
+
   /** Builds the book of a configuration. A source that cannot be read refuses the whole: the old book stays, and an error is logged. Throws only when there is no old one. */
   rebuild(config: Config): void {
     const { logger } = this.#deps;

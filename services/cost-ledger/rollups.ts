@@ -52,6 +52,9 @@ export const ROLLUP_FILL = `INSERT INTO rollups SELECT hour, ${ROLLUP_DIMENSIONS
 export const ROLLUP_DAYS_FILL = `INSERT INTO rollup_days SELECT hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}, ${SUMMED}
   FROM rollups GROUP BY hour - hour % ${DAY_HOURS}, ${ROLLUP_DIMENSIONS.join(", ")}`;
 
+/** Finds what used something without a price in a moment: there is little of it, or much is wrong. Both databases understand it. */
+export const UNPRICED_INDEX = "CREATE INDEX entries_unpriced ON entries (started_at_us) WHERE unpriced = 1";
+
 /**
  * The ledger in figures, at a cost that does not grow with it: sequences have no gaps and rows never go, so the last one counts
  * them. Both databases understand it.

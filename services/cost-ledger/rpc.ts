@@ -54,6 +54,7 @@ export function ledgerRpc(host: { readonly ledger: LedgerPeer }): RpcService {
         ...(request.sinceMs > 0 ? { sinceMs: request.sinceMs } : {}),
         ...(request.untilMs > 0 ? { untilMs: request.untilMs } : {}),
         ...(request.limit > 0 ? { limit: request.limit } : {}),
+        unpricedOnly: request.unpricedOnly,
       });
       return create(ListCostsResponseSchema, { rows: [...rows] });
     },

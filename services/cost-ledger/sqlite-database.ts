@@ -14,6 +14,7 @@ import {
   ROLLUP_SUMS,
   ROLLUP_TABLES,
   TOTALS,
+  UNPRICED_INDEX,
   rollUp,
   rollUpDays,
   rollupAdd,
@@ -66,6 +67,7 @@ const MIGRATIONS = [
      PRIMARY KEY (experiment, source)) WITHOUT ROWID;`,
   `CREATE TABLE price_periods (since_ms INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (since_ms, version)) WITHOUT ROWID;
    ${PRICE_PERIODS_FILL};`,
+  UNPRICED_INDEX,
 ];
 
 const DIALECT: SqlDialect = {
@@ -74,6 +76,7 @@ const DIALECT: SqlDialect = {
   hour: "strftime('%Y-%m-%dT%H:00:00Z', hour * 3600, 'unixepoch')",
   month: "strftime('%Y-%m', hour * 3600, 'unixepoch')",
   tag: (key) => `COALESCE(tags ->> ${key}, '')`,
+  tags: "tags",
   tagKey: (name) => `$."${name.replaceAll('"', '\\"')}"`,
 };
 

@@ -38,7 +38,7 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 17_000;
 /** Between attempts to reach a server that is away; doubles up to the maximum, so that healing takes at most some seconds. */
 const RETRY_MS = 250;
-const RETRY_MAX_MS = 1_000;
+const RETRY_MAX_MS = 500;
 /** Longest start, ms: a server that answers slowly or not at all is waited for behind the scenes. */
 const START_WAIT_MS = 3_000;
 /** Longest statement of a migration, ms: indexes over a large ledger take minutes, and a dead server must not be waited for for ever. */
@@ -54,6 +54,7 @@ const DIALECT: SqlDialect = {
   hour: `to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00:00Z"')`,
   month: "to_char(to_timestamp(hour * 3600) AT TIME ZONE 'UTC', 'YYYY-MM')",
   tag: (key) => `COALESCE(tags ->> ${key}::text, '')`,
+  tags: "tags::text",
   tagKey: (name) => name,
 };
 

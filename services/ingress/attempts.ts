@@ -54,4 +54,9 @@ export class Attempts {
     for (const attempt of this.all) sum += attempt.settlement?.costNanoUsd ?? 0n;
     return sum;
   }
+
+  /** Whether one of them used something without a price: then nobody knows what they came to. */
+  get unpriced(): boolean {
+    return this.all.some((attempt) => attempt.settlement?.unpriced === true);
+  }
 }

@@ -89,7 +89,7 @@ export class HttpReply implements Reply {
   }
 
   finish(facts: ReplyFacts, usageEvent: Uint8Array | undefined): void {
-    if (usageEvent !== undefined) this.#pieces.push(withCost(usageEvent, facts.costNanoUsd ?? 0n));
+    if (usageEvent !== undefined) this.#pieces.push(facts.costNanoUsd === undefined ? usageEvent : withCost(usageEvent, facts.costNanoUsd));
     this.#pieces.push(DONE_EVENT);
     this.#end();
   }

@@ -2,9 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { type AttemptEnd, AttemptEndSchema, AttemptErrorSchema, UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
-import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
+import { CandidateSchema, DecideRequestSchema, DecisionSchema, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { createConfigSource, defaultConfig } from "#libs/config/index.ts";
+import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
 import { GpuShare } from "./gpu-share.ts";
-import { bookedUsage, purposeOf, wasDispatched } from "./money.ts";
+import { bookedUsage, Money, purposeOf, wasDispatched, type AttemptIdentity } from "./money.ts";
+import type { OutboxPort } from "./outbox-port.ts";
+import type { Prices } from "./prices.ts";
 import { withCost } from "./openai/stream.ts";
 
 const PROMPT = 40;
@@ -19,6 +24,25 @@ function booked(attempt: AttemptEnd): [number, number, boolean] {
   const { usage, estimated } = bookedUsage(attempt, PROMPT, MOST);
   return [usage.inputTokens, usage.outputTokens, estimated];
 }
+
+test("fault: an attempt without a price whose ingress died was booked as free and not marked", () => {
+  const records: AttemptRecord[] = [];
+  const outbox = { append: (record: AttemptRecord) => records.push(record) } as unknown as OutboxPort;
+  const config = createConfigSource(defaultConfig());
+  const prices = { index: EMPTY_PRICE_INDEX } as Prices;
+  const decide = create(DecideRequestSchema, { inputTokens: PROMPT });
+  const identity = {
+    attemptId: "a1",
+    intake: { decide, choices: 1, requestId: "r1", stream: false },
+    decision: create(DecisionSchema),
+    candidate: create(CandidateSchema, { backend: "new" }),
+    startedAtMs: 1_000,
+    reservedNanoUsd: 0n,
+  } as unknown as AttemptIdentity;
+  new Money(config, prices, outbox).intend(identity);
+  const [intent] = records;
+  assert.deepEqual([intent!.unpriced, intent!.priceGrade, intent!.reservedNanoUsd], [true, "unknown", 0n]);
+});
 
 test("what the provider stated is booked as it is, and marked only when it contradicted itself", () => {
   assert.deepEqual(booked(end(Outcome.OK, { usage: create(UsageSchema, { inputTokens: 3, outputTokens: 4 }), usageKnown: true })), [

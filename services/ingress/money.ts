@@ -148,7 +148,8 @@ export class Money {
   intend(identity: AttemptIdentity): bigint {
     const { intake, candidate } = identity;
     const output = this.#mostOutput(identity);
-    const reserved = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs) ?? 0n;
+    const bound = upperBound(this.#prices.index, candidate.backend, intake.decide.inputTokens, output, identity.startedAtMs);
+    const reserved = bound ?? 0n;
     // What the policy engine expects, so that an attempt whose end nobody sees is booked close to what it cost.
     const expected = candidate.costNanoUsd < reserved ? candidate.costNanoUsd : reserved;
     this.#outbox.append({
@@ -157,6 +158,8 @@ export class Money {
       costNanoUsd: expected,
       usage: usageOfTokens(intake.decide.inputTokens, 0),
       priceVersion: this.#prices.index.version,
+      // An estimate made of this intent says that it is not free.
+      ...(bound === undefined ? { unpriced: true, priceGrade: "unknown" } : {}),
     });
     return reserved;
   }

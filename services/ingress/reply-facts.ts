@@ -19,6 +19,9 @@ export const NO_FACTS: ReplyFacts = {
   costNanoUsd: undefined,
 };
 
+/** In place of a cost that would look like a gift. */
+const UNPRICED_WARNING = "cost: unknown, a backend has no price";
+
 /** What the caller may learn now. `attempt` is the one that answers or was made last; `routedMs` when the first one left. */
 export function factsOf(
   intake: Intake,
@@ -31,6 +34,7 @@ export function factsOf(
 ): ReplyFacts {
   const queueMs = decision?.queueMs ?? 0;
   const decided = attempt?.decision ?? decision;
+  const { unpriced } = attempts;
   return {
     requestId: intake.requestId,
     decisionId: isDecided ? intake.decide.decisionId : "",
@@ -41,7 +45,7 @@ export function factsOf(
     queueMs,
     routeMs: Math.max(0, routedMs - intake.startedMs - queueMs),
     upstreamMs: attempt?.ttftMs ?? 0,
-    warnings,
-    costNanoUsd: attempt?.settlement === undefined ? undefined : attempts.costNanoUsd,
+    warnings: unpriced ? [...warnings, UNPRICED_WARNING] : warnings,
+    costNanoUsd: attempt?.settlement === undefined || unpriced ? undefined : attempts.costNanoUsd,
   };
 }

@@ -1,6 +1,7 @@
 import { type FallbackCandidate, MidStream, type ModelFallback, type PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { create } from "@bufbuild/protobuf";
 import { DecideRequestSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { isPriced } from "#libs/money/index.ts";
 import type { Engine } from "./engine.ts";
 import { judgeHealth, OUT } from "./filter.ts";
 import type { Moment } from "./judge.ts";
@@ -44,7 +45,7 @@ function modelFallback(
     model: model.name,
     aliases: answersTo.filter((name) => name !== model.name),
     candidates: orderedIndices(model, answersTo, engine, snapshot, state, now).map((index) =>
-      fallbackCandidate(index, snapshot, state, now.monoMs),
+      fallbackCandidate(index, snapshot, state, now),
     ),
     requestClass,
     midStream: model.midStream === "resume" ? MidStream.RESUME : MidStream.ERROR,
@@ -72,7 +73,7 @@ function orderedIndices(
   return ordered;
 }
 
-function fallbackCandidate(index: number, snapshot: PolicySnapshot, state: EngineState, nowMs: number): FallbackCandidate {
+function fallbackCandidate(index: number, snapshot: PolicySnapshot, state: EngineState, now: Moment): FallbackCandidate {
   const { config, name } = snapshot.backends[index]!;
   return {
     $typeName: "signalbox.policy.v1.FallbackCandidate",
@@ -81,8 +82,13 @@ function fallbackCandidate(index: number, snapshot: PolicySnapshot, state: Engin
     context: config.contextTokens,
     provider: config.provider,
     upstreamModel: config.model,
-    usable: judgeHealth(snapshot, state.backends[index]!, index, false, nowMs) === OUT.none,
+    usable: judgeHealth(snapshot, state.backends[index]!, index, false, now.monoMs) === OUT.none && mayBeBilled(snapshot, name, now.wallMs),
     residency: config.labels.get("residency") ?? "",
     maxOutput: config.maxOutputTokens,
   };
+}
+
+/** Whether what a backend is used for has a price, or needs none to be allowed. */
+function mayBeBilled({ prices }: PolicySnapshot, backend: string, atMs: number): boolean {
+  return prices.version === "" || prices.onUnknown !== "reject" || isPriced(prices, backend, atMs);
 }

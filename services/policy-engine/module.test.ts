@@ -216,6 +216,19 @@ test("a fallback names every model with usable marks, at once and after every ch
   assert.deepEqual(usable, [true, false]);
 });
 
+test("fault: without an engine a backend whose price nobody knows was used though prices.on_unknown is reject", async () => {
+  for (const [onUnknown, expected] of [
+    ["reject", false],
+    ["allow_unpriced", true],
+  ] as const) {
+    const prices = { ...book({ a: { input: 1, output: 2 } }), onUnknown };
+    const scene = await world(config([backend("a"), backend("b")], [model("chat", ["a", "b"])]), prices);
+    const usable = new Map<string, boolean>();
+    scene.session.onFallback(({ models }) => models[0]!.candidates.forEach((each) => usable.set(each.backend, each.usable)));
+    assert.deepEqual([usable.get("a"), usable.get("b")], [true, expected], onUnknown);
+  }
+});
+
 test("a decision's record is found by decision, request and response id, with every candidate's terms", async () => {
   const scene = await world(
     config([backend("a"), backend("b")], [model("chat", ["a", "b"])]),

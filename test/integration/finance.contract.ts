@@ -2,14 +2,12 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { runCli, type CliActions, type CliIo } from "#cli/index.ts";
+import { commandLine } from "../support/command-line.ts";
 import { startGateway, type Gateway, type TopologyName } from "../support/gateway.ts";
 import { sendLoad, type ClientLine } from "../support/load.ts";
 import { simulatedBackend, startSimulation, attemptsSeen, type Simulation } from "../support/simulated.ts";
 
 const REQUESTS = 200;
-/** No verb used here starts anything. */
-const NO_ACTIONS = {} as CliActions;
 
 /** What finance does with a ledger, over the command line and the admin API, near and far. `tamper` changes one entry behind its back. */
 export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) => Promise<void>): void {
@@ -17,22 +15,7 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
   let simulation: Simulation;
   let lines: readonly ClientLine[] = [];
 
-  const cli = async (...argv: readonly string[]): Promise<{ code: number; out: string }> => {
-    let out = "";
-    const io: CliIo = {
-      env: {},
-      out: (text) => {
-        out += text;
-        return Promise.resolve();
-      },
-      err: (text) => void (out += text),
-      outIsTty: false,
-      errIsTty: false,
-      fetch: globalThis.fetch,
-    };
-    const dataDir = gateway.mesh ? gateway.mesh.dataDir("console") : gateway.dir;
-    return { code: await runCli([...argv, "--admin", gateway.admin, "--data-dir", dataDir], NO_ACTIONS, io), out };
-  };
+  const cli = (...argv: readonly string[]): Promise<{ code: number; out: string }> => commandLine(gateway, argv);
 
   before(async () => {
     simulation = await startSimulation([simulatedBackend("fin-a", "openai", 1), simulatedBackend("fin-b", "anthropic", 1.04)]);
@@ -45,7 +28,13 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
       },
     });
     simulation.simulator.fault("fin-a", "error", { p: 0.1 });
-    lines = await sendLoad({ api: gateway.api, count: REQUESTS, concurrency: 8, model: "chat" });
+    lines = await sendLoad({
+      api: gateway.api,
+      count: REQUESTS,
+      concurrency: 8,
+      model: "chat",
+      headers: { "x-signalbox-tags": "feature=search" },
+    });
     await gateway.entriesAtLeast(attemptsSeen(simulation));
   });
 
@@ -105,6 +94,7 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
       billed.reduce((sum, nano) => sum + nano, 0n),
       whole,
     );
+    assert.match(out, /"\{""feature"":""search"",[^\r]*""signalbox\/team"":""""\}"\r\n/, "the caller's tags travel with the charge");
     assert.match((await cli("costs", "--by", "backend")).out, /total \$/);
   });
 

@@ -1,4 +1,4 @@
-import type { PoolRequest } from "../pool.ts";
+import type { PoolRequest, RequestResult } from "../pool.ts";
 import { type RouterEntry, routerOf, signalboxEntry } from "../routers.ts";
 import type { Check, Scenario, ScenarioContext } from "../scenario.ts";
 import { quantile, scoreOf } from "../score.ts";
@@ -12,6 +12,12 @@ const FACTORS = [0, 1, 20];
 /** How long it goes on, s. */
 const LENGTH_S = 120;
 const LENGTH_QUICK_S = 60;
+
+/** Where in the trace each further seed begins after the one before: other requests, not other chance. */
+const SEED_STEP = 700;
+
+/** Where tenant A's requests begin: behind all of tenant B's. */
+const LOUD_FROM = 5_000;
 
 const GOAL = 1.2;
 
@@ -29,7 +35,7 @@ const ROUTERS: readonly RouterEntry[] = [SIGNALBOX, HELD_BACK, routerOf("least-c
 export const noisy: Scenario = {
   id: "S7",
   title: "A noisy tenant",
-  runs: () => ROUTERS.length * FACTORS.length,
+  runs: ({ seeds }) => ROUTERS.length * FACTORS.length * seeds,
   run: async (context) => {
     const rows: Awaited<ReturnType<typeof rowOf>>[] = [];
     for (const router of ROUTERS) for (const factor of FACTORS) rows.push(await rowOf(context, router, factor));
@@ -42,7 +48,7 @@ export const noisy: Scenario = {
       .reduce((sum, { refusedB }) => sum + refusedB, 0);
     return {
       text: [
-        `Tenant B sends ${QUIET} requests/s; tenant A nothing, as much, or twenty times as much, which is twice what ${POOLS.small.name} can do. Equal weights, production queue limits (256 requests, 10 s). Adaptive limits fill the machines up to the pace target, which alone makes every answer slower than on an idle machine; held to ${HELD} requests each, what is left is the queue.`,
+        `Tenant B sends ${QUIET} requests/s; tenant A nothing, as much, or twenty times as much, which is twice what ${POOLS.small.name} can do. Equal weights, production queue limits (256 requests, 10 s). Each seed takes other requests of the trace; figures are over those of all seeds. Adaptive limits fill the machines up to the pace target, which alone makes every answer slower than on an idle machine; held to ${HELD} requests each, what is left is the queue.`,
       ],
       tables: [
         {
@@ -82,19 +88,31 @@ function check(what: string, ratio: number): Check {
   return { what, goal: "at most 1.2 times", value: ratio.toFixed(2), met: ratio <= GOAL };
 }
 
+/** One run per seed, each on another part of the trace; figures are over the requests of all. */
 async function rowOf(context: ScenarioContext, router: RouterEntry, factor: number) {
+  const all: RequestResult[] = [];
+  for (let seed = 1; seed <= context.seeds; seed++) all.push(...(await resultsOf(context, router, factor, seed)));
+  return figuresOf(router, factor, all);
+}
+
+async function resultsOf(context: ScenarioContext, router: RouterEntry, factor: number, seed: number): Promise<readonly RequestResult[]> {
   const slo = SLOS["azure-conv"];
   const trace = context.trace("azure-conv");
   const seconds = context.quick ? LENGTH_QUICK_S : LENGTH_S;
-  const quiet = requestsOf(trace, { from: 0, count: QUIET * seconds, ratePerS: QUIET }, slo, () => ({
+  const from = (seed - 1) * SEED_STEP;
+  const quiet = requestsOf(trace, { from, count: QUIET * seconds, ratePerS: QUIET }, slo, () => ({
     tenant: "tenant-b",
     class: "interactive",
   }));
   const loud: PoolRequest[] =
-    factor === 0 ? [] : requestsOf(trace, { from: 5_000, count: QUIET * factor * seconds, ratePerS: QUIET * factor }, slo);
+    factor === 0 ? [] : requestsOf(trace, { from: LOUD_FROM + from, count: QUIET * factor * seconds, ratePerS: QUIET * factor }, slo);
   const policy = { ttftSloMs: slo.ttftMs, tpotSloMs: slo.tpotMs };
-  const { results, bed } = await context.run({ pool: POOLS.small, router, requests: merge(quiet, loud), policy, seed: 1 });
-  const score = scoreOf(results, bed.backends.length, ({ request, error }) => request.tenant === "tenant-b" && error === "");
+  const { results } = await context.run({ pool: POOLS.small, router, requests: merge(quiet, loud), policy, seed });
+  return results;
+}
+
+function figuresOf(router: RouterEntry, factor: number, results: readonly RequestResult[]) {
+  const score = scoreOf(results, POOLS.small.machines.length, ({ request, error }) => request.tenant === "tenant-b" && error === "");
   const waits = results
     .filter(({ request, error }) => request.tenant === "tenant-b" && error === "")
     .map(({ waitedMs }) => waitedMs)

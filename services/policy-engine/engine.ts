@@ -49,7 +49,7 @@ export interface Reservation {
 /** The outcome of one look at a request. */
 export type Verdict =
   | { readonly kind: "decided"; readonly evidence: Evidence; readonly reservation: Reservation | undefined }
-  | { readonly kind: "wait"; readonly resolved: Resolved; readonly held: boolean };
+  | { readonly kind: "wait"; readonly resolved: Resolved; readonly held: boolean; readonly patient: boolean };
 
 const NO_TERMS: readonly number[] = [];
 
@@ -80,7 +80,7 @@ export class Engine {
   /** The same for a request resolved before, as when it waited. */
   decideResolved(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
     const judgement = this.#judge.judge(resolved, snapshot, state, now, options);
-    if (judgement.mustWait && options.live) return { kind: "wait", resolved, held: judgement.held };
+    if (judgement.mustWait && options.live) return { kind: "wait", resolved, held: judgement.held, patient: judgement.patient };
     const { assignment } = resolved;
     if (judgement.ordered === 0 && assignment !== undefined && fallsBack(resolved.request, assignment)) {
       return this.#fallBack(resolved, assignment, judgement, snapshot, state, now, options);
@@ -124,7 +124,7 @@ export class Engine {
       now,
       options,
     );
-    if (verdict.kind === "wait") return { kind: "wait", resolved, held: verdict.held };
+    if (verdict.kind === "wait") return { ...verdict, resolved };
     for (const candidate of ruledOut) candidate.excluded!.detail = `arm ${assignment.arm.name}: ${candidate.excluded!.detail}`;
     const { evidence } = verdict;
     evidence.decision.excluded = [...evidence.decision.excluded, ...ruledOut];

@@ -2,6 +2,7 @@ import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { BreakerTransition } from "#libs/resilience/index.ts";
 import type { Evidence } from "./engine.ts";
 import type { TtftBasis } from "./learn.ts";
+import type { Pace } from "./pace-guard.ts";
 import type { RequestSums } from "./request-sums.ts";
 import type { SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend } from "./snapshot.ts";
@@ -26,6 +27,8 @@ export interface Hold {
   gapSeen: boolean;
   /** Whether it may be asked to yield; not once it has been, or has content. */
   mayYield: boolean;
+  /** Undefined where nobody watches the answer come. */
+  readonly pace: Pace | undefined;
   /** Where it stands among the live ones. */
   slot: number;
   readonly holding: Holding;

@@ -8,6 +8,7 @@ import { basisOf, type Evidence, type Reservation } from "./engine.ts";
 import type { Hold, Holding, HoldingsListener, Preemptible } from "./holding.ts";
 import { learnCensored, learnDispatch, learnGap, learnOutput, learnRefusal, learnTtft } from "./learn.ts";
 import { judgeHard, OUT } from "./filter.ts";
+import { followPace } from "./pace-guard.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
 import { noSums } from "./request-sums.ts";
 import { accountOf, type Resolved } from "./resolve.ts";
@@ -155,10 +156,11 @@ export class Holdings {
     if (backend.breaker.state(nowMs).kind === "open") this.#tell(backend, LIVE, false, nowMs);
     const trial = backend.breaker.admit(nowMs) === "trial";
     const basis = basisOf(backend, holding.request.inputTokens, holding.uncachedTokens, predictedTtftMs);
+    const compiled = this.#compiledOf(backend);
     const hold: Hold = {
       attemptId: "",
       backend,
-      compiled: this.#compiledOf(backend),
+      compiled,
       model: holding.model,
       tenant: accountOf(holding.request),
       sinceMs: nowMs,
@@ -170,6 +172,7 @@ export class Holdings {
       outputTokens: 0,
       gapSeen: false,
       mayYield: holding.class === "batch",
+      pace: followPace(compiled, backend, holding, predictedTtftMs, this.#snapshot.paceTargets[compiled.index]!, nowMs),
       slot: GONE,
       holding,
     };
@@ -205,6 +208,7 @@ export class Holdings {
     hold.slot = GONE;
     if (hold.holding.class === "batch") this.#batch--;
     const { backend } = hold;
+    if (hold.pace !== undefined) backend.paces.leave(hold.pace);
     backend.inFlight -= hold.share;
     this.#state.shares.release(hold.model, hold.tenant);
     backend.requests -= 1;

@@ -3,6 +3,7 @@ import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
 import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
 import type { LengthEstimate } from "./lengths.ts";
+import { stallOf } from "./pace-guard.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
 import { BLOCKS_MAX, readKeys, tokensOf } from "./prefix-cache.ts";
 import { emptyPrediction, predict, type Prediction } from "./predict.ts";
@@ -49,6 +50,8 @@ export interface DecideOptions {
   readonly live: boolean;
   /** How far the class's ceiling is raised this once: 1 = away, as it waited long or is below its guaranteed share; 0 = not at all. */
   readonly lift: number;
+  /** Until when it may wait for answers that its prompt would make late, ms; by default not at all. */
+  readonly patientUntilMs?: number;
 }
 
 /** What judging left in the scratch arrays, by candidate position in the model's list. Valid until the next call. */
@@ -60,6 +63,8 @@ export interface Judgement {
   mustWait: boolean;
   /** True when some of them are only kept clear of this tenant: others need not wait behind it. */
   held: boolean;
+  /** True when it waits only for answers that its prompt would make late. */
+  patient: boolean;
   /** Candidates in `table.order`. */
   ordered: number;
   weights: PickWeights;
@@ -87,7 +92,7 @@ export class Judge {
     this.#reserve(count);
     const lengths = state.lengths.estimate(resolved.request.tenant, resolved.request.templateHash, resolved.model.name);
     const weights = weightsOf(resolved);
-    const judgement: Judgement = { count, step: "hard", mustWait: false, held: false, ordered: 0, weights, lengths };
+    const judgement: Judgement = { count, step: "hard", mustWait: false, held: false, patient: false, ordered: 0, weights, lengths };
     if (this.#hard(resolved, snapshot, state, now, lengths) === 0) return judgement;
     judgement.step = "rate";
     if (this.#rate(resolved, state, now.monoMs) === 0) return judgement;
@@ -104,7 +109,22 @@ export class Judge {
     this.table.sampled = state.loadsStale;
     this.table.holder = state.loadsStale ? this.#holder(resolved) : -1;
     judgement.ordered = pick(this.table, weights, options.seed, options.live);
+    const { patientUntilMs = 0 } = options;
+    if (!judgement.mustWait && judgement.ordered > 0 && patientUntilMs > now.monoMs) {
+      judgement.patient = this.#makesLate(resolved, snapshot, state, now.monoMs, patientUntilMs);
+      judgement.mustWait = judgement.patient;
+    }
     return judgement;
+  }
+
+  /** Whether the best candidate had better be left to the answers it runs: the prompt comes a moment later. */
+  #makesLate(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number, untilMs: number): boolean {
+    const best = this.table.order[0]!;
+    const index = resolved.model.candidates[best]!;
+    const backend = snapshot.backends[index]!;
+    const running = state.backends[index]!;
+    if (!backend.structural || running.paces.size === 0 || this.table.standing[best]! > STANDING.uncertain) return false;
+    return running.paces.forbids(stallOf(backend, running, this.predictions[best]!.uncachedTokens), nowMs, untilMs);
   }
 
   #reserve(count: number): void {

@@ -26,6 +26,7 @@ import type { Moment } from "./judge.ts";
 import { latenessOf } from "./lateness.ts";
 import { refreshLimit } from "./limits.ts";
 import { EngineMetrics } from "./metrics.ts";
+import { patientUntil } from "./pace-guard.ts";
 import { type DecisionRecords, recordOf } from "./records.ts";
 import { accountOf, type Denial, deny, isDenial, resolve, type Resolved } from "./resolve.ts";
 import { type Attempted, Scheduler, type Waiter } from "./scheduler.ts";
@@ -129,9 +130,9 @@ export class LiveEngine {
     const resolved = resolve(request, this.#snapshot);
     if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
     if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#lineUp(holder, resolved, startedMs);
-    const verdict = this.#look(resolved, 0);
+    const verdict = this.#look(resolved, startedMs, 0);
     return verdict.kind === "wait"
-      ? this.#wait(holder, resolved, startedMs)
+      ? this.#wait(holder, resolved, startedMs, !verdict.patient)
       : { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
   }
 
@@ -282,8 +283,9 @@ export class LiveEngine {
     return { monoMs: this.#deps.clock.monotonicMs(), wallMs: this.#deps.clock.now() };
   }
 
-  #look(resolved: Resolved, lift: number): Verdict {
-    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lift };
+  #look(resolved: Resolved, arrivedMs: number, lift: number): Verdict {
+    const patientUntilMs = patientUntil(resolved, arrivedMs, this.scheduler.patienceOf(resolved.class));
+    const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lift, patientUntilMs };
     return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
   }
 
@@ -294,7 +296,8 @@ export class LiveEngine {
     return answer;
   }
 
-  #wait(holder: Holder, resolved: Resolved, startedMs: number): Answer {
+  /** `urgent`: batch work may be asked to make room. */
+  #wait(holder: Holder, resolved: Resolved, startedMs: number, urgent = true): Answer {
     const id = resolved.request.decisionId;
     const { promise, resolve: settle } = Promise.withResolvers<Decision>();
     const refuse = (denial: Denial): void => {
@@ -304,7 +307,7 @@ export class LiveEngine {
     const again = (holder.holdings.get(id)?.preemptions ?? 0) > 0;
     const waiter = this.scheduler.enqueue(resolved, startedMs, refuse, again);
     if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
-    if (this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
+    if (urgent && this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     holder.waiters.set(id, waiter);
     this.#deliver.set(waiter, { holder, settle });
     return { waiter, promise };
@@ -317,7 +320,7 @@ export class LiveEngine {
       waiter.refuse(resolved);
       return "settled";
     }
-    const verdict = this.#look(resolved, lifted ? 1 : latenessOf(waiter, this.state.lengths, startedMs));
+    const verdict = this.#look(resolved, waiter.arrivedMs, lifted ? 1 : latenessOf(waiter, this.state.lengths, startedMs));
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);

@@ -17,7 +17,7 @@ import { Session } from "./sessions.ts";
 /** Limits, waiting requests and fallbacks are looked at this often, ms. */
 const TICK_MS = 250;
 
-/** Whoever waited too long is told so within this, ms. */
+/** Whoever waited too long is told so, and whoever has waited for others long enough goes, within this, ms. */
 const EXPIRE_MS = 50;
 
 /** How often a drain looks whether the work is done, ms. */
@@ -69,7 +69,12 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
           deps.logger.error({ err: cause }, "configuration not taken over");
         }
       });
-      timers.push(deps.clock.every(EXPIRE_MS, () => engine.scheduler.expire(deps.clock.monotonicMs())));
+      timers.push(
+        deps.clock.every(EXPIRE_MS, () => {
+          engine.scheduler.expire(deps.clock.monotonicMs());
+          engine.pump();
+        }),
+      );
       timers.push(deps.clock.every(TICK_MS, () => onTick(engine, sessions)));
       await feeds.start();
       onTick(engine, sessions);

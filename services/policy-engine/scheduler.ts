@@ -77,6 +77,12 @@ export class Scheduler {
     return false;
   }
 
+  /** How long a request of a class may wait, ms; 0 = there is no place for it to wait. */
+  patienceOf(name: SchedulingClass): number {
+    const { queueMax, maxWaitMs } = this.#limits(name);
+    return this.#queue(name).depth < queueMax ? maxWaitMs : 0;
+  }
+
   /** Whether it is this one's turn among those like it. */
   isNext(waiter: Waiter, nowMs: number): boolean {
     return this.#queue(waiter.resolved.class).isNext(waiter, nowMs);

@@ -24,10 +24,19 @@ const PEAK_LEAST = 0.05;
 /** An engine this many times below what it can do at its pace serves nearly as if it were idle. */
 const CLEAR_FACTOR = 12;
 
+/**
+ * Requests at once up to which a heavy tenant may use an engine that is kept clear: what stands idle, and no more. Each further one makes
+ * every answer there slower for as long as it runs.
+ */
+const HEAVY_MOST = 1;
+
 /** No further engine is kept clear once this share of what they all can do is: beyond it, room nobody uses costs more than it saves. */
 const CLEAR_SHARE = 0.5;
 
-/** An engine that is kept clear stays so unless another is this much faster: its place must not change with every sample. */
+/**
+ * The first engine kept clear stays so unless another is this much faster, the further ones with less and less of that advantage: a
+ * place that changes, if only between two of them, sends the light tenant to an engine that is full of the heavy one's work.
+ */
 const STICKY = 1.5;
 
 /** Models and tenants that are followed; beyond that nobody is held back. */
@@ -140,13 +149,15 @@ function keepClear(
   nowMs: number,
 ): void {
   const engines: { index: number; room: number; paceMs: number }[] = [];
+  const ranks = [...pool.clear.keys()];
   let room = 0;
   for (const index of candidates) {
     const compiled = snapshot.backends[index]!;
     const state = backends[index]!;
     if (!compiled.structural || state.ejected || snapshot.drained[index] === 1 || state.breaker.state(nowMs).kind !== "closed") continue;
     const most = Math.min(compiled.config.concurrency.max, modelLimit(compiled, state, snapshot.paceTargets[index]!));
-    const paceMs = gapMs(compiled, state, 1, state.meanContext) / (pool.clear.has(index) ? STICKY : 1);
+    const rank = ranks.indexOf(index);
+    const paceMs = gapMs(compiled, state, 1, state.meanContext) / (rank < 0 ? 1 : STICKY ** (1 / (1 + rank)));
     engines.push({ index, room: Math.max(1, most), paceMs });
     room += Math.max(1, most);
   }
@@ -156,7 +167,7 @@ function keepClear(
   for (const engine of engines) {
     if (clear >= CLEAR_FACTOR * needed || pool.clear.size >= engines.length - 1) return;
     if (clear > 0 && clear + engine.room > CLEAR_SHARE * room) continue;
-    pool.clear.set(engine.index, Math.max(1, Math.floor(engine.room / CLEAR_FACTOR)));
+    pool.clear.set(engine.index, HEAVY_MOST);
     clear += engine.room;
   }
 }

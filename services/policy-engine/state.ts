@@ -4,6 +4,7 @@ import { HedgeBudget } from "./hedge-budget.ts";
 import { DecayingHistogram } from "./histogram.ts";
 import { INPUT_BUCKETS } from "./input-buckets.ts";
 import { OutputLengths } from "./lengths.ts";
+import { PaceGuard } from "./pace-guard.ts";
 import { PrefixCache, PrefixNews } from "./prefix-cache.ts";
 import { RateBucket } from "./rate-bucket.ts";
 import { TenantShares } from "./shares.ts";
@@ -77,6 +78,8 @@ export class BackendState {
   /** What its prefix cache is believed to hold, and what other engines have not been told of that. */
   readonly prefixes = new PrefixCache();
   readonly prefixNews = new PrefixNews();
+  /** The answers of this engine that run there. */
+  readonly paces = new PaceGuard();
   engineRestarts = 0;
   /** Artificial time to first token after a refusal, ms, as of `biasAtMs`; decays. */
   biasMs = 0;

@@ -32,6 +32,10 @@ const DEPTH_MAX = 32;
 const compiled = new WeakMap<DescMessage, MessageCodec>();
 let depth = 0;
 
+/** Kept from one encoding to the next, so that its buffer need not grow anew; one that failed or grew large is let go. */
+let spare: BinaryWriter | undefined;
+const SPARE_MAX_BYTES = 64 * 1024;
+
 /**
  * The codec of a message type, compiled from its descriptor to closures once. protobuf-es works by reflection on every
  * message, which costs 10-22 us for a decision; the mesh's frames cannot afford that. Unknown fields are skipped.
@@ -114,9 +118,12 @@ class MessageCodec implements Codec<Values> {
   }
 
   encode(message: Values): Uint8Array {
-    const writer = new BinaryWriter();
+    const writer = spare ?? new BinaryWriter();
+    spare = undefined;
     this.write(message, writer);
-    return writer.finish();
+    const bytes = writer.finish();
+    if (bytes.length <= SPARE_MAX_BYTES) spare = writer;
+    return bytes;
   }
 
   decode(bytes: Uint8Array): Values {

@@ -55,7 +55,7 @@ function badWeek(random: Random): PricedRecord[] {
       arm: ["", "one"][random.int(2)]!,
       tags: random.next() < 0.5 ? { user: `u${random.int(3)}` } : {},
       startedAtUs,
-      unpriced: random.next() < 0.1,
+      unpriced: number % 10 === 0,
       attempt: isIdle ? 0 : 1 + random.int(3),
       purpose: isIdle ? "idle" : ["billed", "billed", "waste_retry", "waste_hedge", "waste_aborted"][random.int(5)]!,
       costNanoUsd: BigInt(random.int(1_000_000)) - (isIdle ? 500_000n : 0n),

@@ -40,3 +40,4 @@ export {
 } from "./price-index.ts";
 export { parseInvoice } from "./invoice-file.ts";
 export type { Rates } from "./rates.ts";
+export { seenTokens, tokensIn } from "./seen-tokens.ts";

@@ -3,7 +3,14 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { type AttemptEnd, AttemptEndSchema, AttemptErrorSchema, UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import type { AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { CandidateSchema, DecideRequestSchema, DecisionSchema, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import {
+  type Candidate,
+  CandidateSchema,
+  type DecideRequest,
+  DecideRequestSchema,
+  DecisionSchema,
+  Outcome,
+} from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { createConfigSource, defaultConfig } from "#libs/config/index.ts";
 import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
 import { GpuShare } from "./gpu-share.ts";
@@ -25,21 +32,27 @@ function booked(attempt: AttemptEnd): [number, number, boolean] {
   return [usage.inputTokens, usage.outputTokens, estimated];
 }
 
-test("fault: an attempt without a price whose ingress died was booked as free and not marked", () => {
-  const records: AttemptRecord[] = [];
+/** Books into a list, without prices. */
+function moneyInto(records: AttemptRecord[]): Money {
   const outbox = { append: (record: AttemptRecord) => records.push(record) } as unknown as OutboxPort;
-  const config = createConfigSource(defaultConfig());
-  const prices = { index: EMPTY_PRICE_INDEX } as Prices;
-  const decide = create(DecideRequestSchema, { inputTokens: PROMPT });
-  const identity = {
+  return new Money(createConfigSource(defaultConfig()), { index: EMPTY_PRICE_INDEX } as Prices, outbox);
+}
+
+function identityOf(parts: { decide: DecideRequest; candidate: Candidate; stream: boolean }): AttemptIdentity {
+  return {
     attemptId: "a1",
-    intake: { decide, choices: 1, requestId: "r1", stream: false },
+    intake: { decide: parts.decide, choices: 1, requestId: "r1", stream: parts.stream },
     decision: create(DecisionSchema),
-    candidate: create(CandidateSchema, { backend: "new" }),
+    candidate: parts.candidate,
     startedAtMs: 1_000,
     reservedNanoUsd: 0n,
   } as unknown as AttemptIdentity;
-  new Money(config, prices, outbox).intend(identity);
+}
+
+test("fault: an attempt without a price whose ingress died was booked as free and not marked", () => {
+  const records: AttemptRecord[] = [];
+  const decide = create(DecideRequestSchema, { inputTokens: PROMPT });
+  moneyInto(records).intend(identityOf({ decide, candidate: create(CandidateSchema, { backend: "new" }), stream: false }));
   const [intent] = records;
   assert.deepEqual([intent!.unpriced, intent!.priceGrade, intent!.reservedNanoUsd], [true, "unknown", 0n]);
 });
@@ -85,7 +98,7 @@ test("embeddings whose adapter died were booked with 200 output tokens: they hav
 test("fault: an answer cut short was booked beyond what was set aside for it, because its bytes looked like more tokens", () => {
   const cut = end(Outcome.CANCELED, { contentSeen: true, contentEvents: 79, contentBytes: 392 });
   assert.equal(bookedUsage(cut, PROMPT, 79).usage.outputTokens, 79);
-  assert.equal(bookedUsage(cut, PROMPT, 100).usage.outputTokens, 98);
+  assert.equal(bookedUsage(cut, PROMPT, 50).usage.outputTokens, 50);
   const counted = end(Outcome.CANCELED, { contentSeen: true, usage: create(UsageSchema, { outputTokens: 98 }) });
   assert.equal(bookedUsage(counted, PROMPT, 79).usage.outputTokens, 79);
 });
@@ -98,6 +111,26 @@ test("an answer cut short is booked with the counted output and the estimated pr
   assert.deepEqual(booked(end(Outcome.CANCELED, { usage: create(UsageSchema, { cacheReadTokens: 11, outputTokens: 2 }) })), [0, 2, true]);
   assert.deepEqual(booked(end(Outcome.DEADLINE)), [PROMPT, 0, true]);
   assert.deepEqual(booked(end(Outcome.OK, { contentEvents: 3, contentBytes: 20 })), [PROMPT, 5, true]);
+});
+
+test("fault: a whole answer that was cut off was booked without any output, though the provider had made some", () => {
+  const records: AttemptRecord[] = [];
+  const money = moneyInto(records);
+  const cut = end(Outcome.CANCELED, { dispatched: true, durationMs: 200, usage: create(UsageSchema) });
+  for (const [stream, expected] of [
+    [false, 21],
+    [true, 0],
+  ] as const) {
+    const decide = create(DecideRequestSchema, { inputTokens: PROMPT, maxOutputTokens: 100 });
+    const candidate = create(CandidateSchema, { backend: "a", predictedTtftMs: 80, predictedTpotMs: 6 });
+    const settled = money.settle(identityOf({ decide, candidate, stream }), cut, {
+      durationMs: 200,
+      ttftMs: 0,
+      gpuSeconds: 0,
+      review: undefined,
+    });
+    assert.deepEqual([settled.usage.outputTokens, settled.estimated], [expected, true]);
+  }
 });
 
 test("a refusal and a silence cost nothing, an answer that only began costs its prompt", () => {

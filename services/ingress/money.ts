@@ -2,7 +2,7 @@ import type { AttemptEnd, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts"
 import { type AttemptRecord, RecordKind } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { type AnswerReview, type Candidate, type Decision, Operation, Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
-import { costOf, upperBound } from "#libs/money/index.ts";
+import { costOf, seenTokens, tokensIn, upperBound } from "#libs/money/index.ts";
 import type { Intake } from "./intake.ts";
 import { payerOf } from "./internal.ts";
 import { OUTPUT_RESERVE_TOKENS } from "./limits.ts";
@@ -52,9 +52,6 @@ export interface Measured {
   readonly review: AnswerReview | undefined;
 }
 
-/** UTF-8 bytes per output token where the adapter counted bytes only. */
-const OUTPUT_BYTES_PER_TOKEN = 4;
-
 function usageOfTokens(inputTokens: number, outputTokens: number): Usage {
   return {
     $typeName: "signalbox.adapter.v1.Usage",
@@ -92,17 +89,17 @@ const LOST_OUTPUT_TOKENS = 200;
 /**
  * Tokens to book for an ended attempt: what the provider stated; else, wherever it must have worked (an answer, content, a
  * beginning, a call cut from our side), the adapter's count of the output and our estimate of the prompt. A refusal or a
- * silence costs nothing. Nothing counted goes beyond `mostOutput`, the tokens the attempt was allowed and money was set aside
+ * silence costs nothing. `guessed` is the output of an answer that would have come whole. Nothing counted goes beyond `mostOutput`, the tokens the attempt was allowed and money was set aside
  * for: none for embeddings, however many bytes their vectors are.
  */
-export function bookedUsage(end: AttemptEnd, inputTokens: number, mostOutput: number): { usage: Usage; estimated: boolean } {
+export function bookedUsage(end: AttemptEnd, inputTokens: number, mostOutput: number, guessed = 0): { usage: Usage; estimated: boolean } {
   const stated = end.usage;
   if (stated !== undefined && end.usageKnown) return { usage: stated, estimated: stated.anomaly };
   const isAnswering = end.headersMs > 0 && (end.error?.httpStatus ?? 0) < HTTP_REFUSAL;
   const isLost = end.error?.code === ADAPTER_LOST;
   const worked = end.contentSeen || isAnswering || isLost || end.outcome !== Outcome.FAILED;
   if (!worked) return { usage: NO_USAGE, estimated: false };
-  const seen = Math.max(end.contentEvents, Math.ceil(end.contentBytes / OUTPUT_BYTES_PER_TOKEN));
+  const seen = Math.max(seenTokens(end.contentEvents, end.contentBytes), guessed);
   const counted = Math.min(isLost ? Math.max(seen, LOST_OUTPUT_TOKENS) : seen, mostOutput);
   if (stated === undefined) return { usage: usageOfTokens(inputTokens, counted), estimated: true };
   const outputTokens = Math.min(stated.outputTokens || counted, mostOutput);
@@ -183,7 +180,8 @@ export class Money {
       this.void(identity, end.error?.reason ?? "");
       return { posted: false, usage: NO_USAGE, costNanoUsd: 0n, estimated: false, unpriced: false, purpose };
     }
-    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens, this.#mostOutput(identity));
+    const guessed = unseenOutput(identity, end, durationMs);
+    const { usage, estimated } = bookedUsage(end, identity.intake.decide.inputTokens, this.#mostOutput(identity), guessed);
     const backend = identity.candidate.backend;
     const free = usage === NO_USAGE;
     const cost = costOf(this.#prices.index, backend, usage, identity.startedAtMs, gpuSeconds);
@@ -221,6 +219,13 @@ export class Money {
   void(identity: AttemptIdentity, reason: string): void {
     this.#outbox.append({ ...recordOf(identity, RecordKind.VOID), outcome: Outcome.VOID, reason });
   }
+}
+
+/** What a whole answer had come to when we cut it off, by the speed its backend was predicted to have; 0 for everything else. */
+function unseenOutput({ intake, candidate }: AttemptIdentity, end: AttemptEnd, durationMs: number): number {
+  const isCut = end.outcome === Outcome.CANCELED || end.outcome === Outcome.DEADLINE || end.outcome === Outcome.HEDGE_LOST;
+  if (!isCut || intake.stream || end.contentSeen) return 0;
+  return tokensIn(end.durationMs || durationMs, candidate.predictedTtftMs, candidate.predictedTpotMs);
 }
 
 function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {

@@ -1,13 +1,11 @@
 import type { AttemptEnd, AttemptError, Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome, type RateLimitState } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import { seenTokens } from "#libs/money/index.ts";
 import type { CancelReason } from "#libs/peers/index.ts";
 import { type AnswerFacts, attemptError, type AttemptReason, usageOf } from "./codec.ts";
 
 const NO_BYTES = new Uint8Array(0);
-
-/** Bytes of an English token, about: the base of estimates where a provider states no usage. */
-const BYTES_PER_TOKEN = 4;
 
 /** Facts of an attempt that brought no answer. */
 export const NO_ANSWER: AnswerFacts = {
@@ -68,10 +66,10 @@ export function attemptEnd(ending: Ending, facts: AnswerFacts, times: AttemptTim
   return end;
 }
 
-/** Output by what was delivered: an event is about a token, and so are four bytes; the larger counts. Input as far as it was stated, else it is the ingress's to estimate. */
+/** Output by what arrived, where that is more than what was stated so far. Input as far as it was stated, else it is the ingress's to estimate. */
 function estimatedUsage(facts: AnswerFacts): Usage {
   const stated = facts.usage?.outputTokens ?? 0;
-  const outputTokens = Math.max(stated, facts.contentEvents, Math.ceil(facts.contentBytes / BYTES_PER_TOKEN));
+  const outputTokens = Math.max(stated, seenTokens(facts.contentEvents, facts.contentBytes));
   return facts.usage ? { ...facts.usage, outputTokens } : usageOf({ outputTokens });
 }
 

@@ -110,7 +110,7 @@ test("an answer cut short is booked with the counted output and the estimated pr
   assert.deepEqual(booked(end(Outcome.CANCELED, { usage: create(UsageSchema, { inputTokens: 11, outputTokens: 2 }) })), [11, 2, true]);
   assert.deepEqual(booked(end(Outcome.CANCELED, { usage: create(UsageSchema, { cacheReadTokens: 11, outputTokens: 2 }) })), [0, 2, true]);
   assert.deepEqual(booked(end(Outcome.DEADLINE)), [PROMPT, 0, true]);
-  assert.deepEqual(booked(end(Outcome.OK, { contentEvents: 3, contentBytes: 20 })), [PROMPT, 5, true]);
+  assert.deepEqual(booked(end(Outcome.OK, { contentEvents: 3, contentBytes: 40 })), [PROMPT, 10, true]);
 });
 
 test("fault: a whole answer that was cut off was booked without any output, though the provider had made some", () => {

@@ -284,7 +284,8 @@ export class LiveEngine {
   }
 
   #look(resolved: Resolved, arrivedMs: number, lift: number): Verdict {
-    const patientUntilMs = patientUntil(resolved, arrivedMs, this.scheduler.patienceOf(resolved.class));
+    const sinceMs = Math.min(arrivedMs, this.scheduler.waitingSince(resolved.class));
+    const patientUntilMs = patientUntil(resolved, sinceMs, this.scheduler.patienceOf(resolved.class));
     const options = { seed: this.#deps.random.int(SEEDS), explain: resolved.request.explain, live: true, lift, patientUntilMs };
     return this.#engine.decideResolved(resolved, this.#snapshot, this.state, this.#now(), options);
   }

@@ -105,9 +105,12 @@ export function followPace(
   return state.paces.enter((targetMs - gap) * gaps, nowMs + predictedTtftMs + gap * gaps);
 }
 
-/** Until when a request that came at `arrivedMs` may wait for running answers; at most `maxWaitMs` is left it by its class. */
-export function patientUntil({ class: name, ttftTargetMs, deadlineMs, request }: Resolved, arrivedMs: number, maxWaitMs: number): number {
-  if (!PATIENT.includes(name) || ttftTargetMs === Number.POSITIVE_INFINITY || !request.stream || request.exclude.length > 0)
-    return arrivedMs;
-  return arrivedMs + PATIENCE_SHARE * Math.min(ttftTargetMs, deadlineMs, maxWaitMs);
+/**
+ * Until when a request may wait for running answers. `sinceMs`: when it came, or whoever has waited longest of its class, if that was
+ * earlier: a queue in which somebody's patience is over must not stand still for those who came later. `maxWaitMs`: what its class
+ * lets it wait at most.
+ */
+export function patientUntil({ class: name, ttftTargetMs, deadlineMs, request }: Resolved, sinceMs: number, maxWaitMs: number): number {
+  if (!PATIENT.includes(name) || ttftTargetMs === Number.POSITIVE_INFINITY || !request.stream || request.exclude.length > 0) return sinceMs;
+  return sinceMs + PATIENCE_SHARE * Math.min(ttftTargetMs, deadlineMs, maxWaitMs);
 }

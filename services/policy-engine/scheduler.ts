@@ -83,6 +83,11 @@ export class Scheduler {
     return this.#queue(name).depth < queueMax ? maxWaitMs : 0;
   }
 
+  /** When the one came that has waited longest in a class, ms; Infinity = nobody waits there. */
+  waitingSince(name: SchedulingClass): number {
+    return this.#queue(name).oldest()?.arrivedMs ?? Number.POSITIVE_INFINITY;
+  }
+
   /** Whether it is this one's turn among those like it. */
   isNext(waiter: Waiter, nowMs: number): boolean {
     return this.#queue(waiter.resolved.class).isNext(waiter, nowMs);

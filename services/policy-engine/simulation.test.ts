@@ -17,6 +17,8 @@ interface Outcome {
   readonly batchDone: number;
   /** Counted requests that missed the pace. */
   readonly slowPace: number;
+  /** Requests that waited too long. */
+  readonly refused: number;
 }
 
 interface Run {
@@ -53,6 +55,7 @@ async function drive(run: Run): Promise<Outcome> {
   let met = 0;
   let batchDone = 0;
   let slowPace = 0;
+  let refused = 0;
   let counted = 0;
   let open = run.requests;
   for (let nth = 0; nth < run.requests; nth++) {
@@ -64,6 +67,12 @@ async function drive(run: Run): Promise<Outcome> {
     const askedMs = scene.clock.monotonicMs();
     const forced = run.choose?.(names, nth);
     void decide(scene, asked, forced).then((name) => {
+      if (name === undefined) {
+        open -= 1;
+        refused += 1;
+        if (nth >= run.warmup && !isBatch) counted += 1;
+        return;
+      }
       scene.session.report(report(asked.decisionId, name, STARTED));
       let ttftMs = 0;
       const queuedMs = scene.clock.monotonicMs() - askedMs;
@@ -103,13 +112,21 @@ async function drive(run: Run): Promise<Outcome> {
   }
   for (let second = 0; second < 120 && open > 0; second++) await scene.clock.advanceAsync(1_000);
   await scene.host.module.stop();
-  return { attainment: met / counted, ttftP50: ttfts.toSorted((a, b) => a - b)[ttfts.length >> 1]!, byBackend, batchDone, slowPace };
+  return {
+    attainment: met / counted,
+    ttftP50: ttfts.toSorted((a, b) => a - b)[ttfts.length >> 1]!,
+    byBackend,
+    batchDone,
+    slowPace,
+    refused,
+  };
 }
 
-async function decide(scene: World, asked: ReturnType<typeof request>, forced: string | undefined): Promise<string> {
+/** The backend chosen; undefined when the request was refused. */
+async function decide(scene: World, asked: ReturnType<typeof request>, forced: string | undefined): Promise<string | undefined> {
   if (forced !== undefined) return forced;
   const decision = await scene.session.decide(asked).decision;
-  return chosen(decision)[0]!;
+  return decision.result.case === "allow" ? chosen(decision)[0] : undefined;
 }
 
 test("on GPUs of three speeds it keeps the targets where round robin loses a third", async () => {
@@ -155,10 +172,11 @@ test("batch work held back at the gateway leaves people their targets in overloa
   const held = await drive(setup);
   const free = await drive({ ...setup, batchCeiling: 1 });
   console.log(
-    `# interactive attainment ${held.attainment.toFixed(3)} held back, ${free.attainment.toFixed(3)} let in; ${held.batchDone} and ${free.batchDone} of 700 batch done; pace missed ${held.slowPace}, ${free.slowPace}`,
+    `# interactive attainment ${held.attainment.toFixed(3)} held back, ${free.attainment.toFixed(3)} let in; ${held.batchDone} and ${free.batchDone} of 700 batch done; pace missed ${held.slowPace}, ${free.slowPace}; ${held.refused} and ${free.refused} refused`,
   );
   assert.ok(held.attainment >= 0.9 && held.attainment >= free.attainment + 0.15, `${held.attainment} and ${free.attainment}`);
   assert.equal(held.batchDone, 700);
+  assert.equal(held.refused, 0);
 });
 
 test("owned GPUs do the work while they can, and a spike goes to the cloud before people notice", async () => {

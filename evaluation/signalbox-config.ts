@@ -19,6 +19,8 @@ export interface PolicyOptions {
   readonly interactiveQueue?: { readonly queue: number; readonly maxWaitS: number };
   /** Whether the engines take a priority with each request. */
   readonly enginePriority?: boolean;
+  /** What the engines are said to be: whether they share a prefix while it is being computed (vllm) or afterwards (llamacpp). */
+  readonly engine?: "vllm" | "llamacpp";
   /** Share of its limit that batch may fill of a backend. */
   readonly batchCeiling?: number;
 }
@@ -54,5 +56,5 @@ function backendLine({ name, server, rentUsd }: PoolBackend, options: PolicyOpti
   }
   const gauges = metrics ? `, metrics: { url: "http://${name}:8000/metrics" }` : "";
   const most = options.concurrency ?? server.profile.maxSequences;
-  return `  ${name}: { provider: vllm, ${place}, price: { per_hour: $${rentUsd} }, concurrency: { mode: ${limits}, min: 1, max: ${most} }, engine_priority: ${enginePriority}${gauges} }`;
+  return `  ${name}: { provider: ${options.engine ?? "vllm"}, ${place}, price: { per_hour: $${rentUsd} }, concurrency: { mode: ${limits}, min: 1, max: ${most} }, engine_priority: ${enginePriority}${gauges} }`;
 }

@@ -32,7 +32,7 @@ function measure(count: number): number {
     records: new MemoryRecords(),
   });
   engine.setPrices(compilePriceBook(prices));
-  const holder: Holder = { holdings: new LiveMap(), waiters: new LiveMap(), preempt: () => false };
+  const holder: Holder = { holdings: new LiveMap(), waiters: new LiveMap(), followers: new LiveMap(), preempt: () => false };
   const asked = Array.from({ length: BATCH }, () => request("chat"));
   const run = (rounds: number): void => {
     for (let round = 0; round < rounds; round++) {

@@ -1,6 +1,7 @@
 import type { Scenario } from "../scenario.ts";
 import { burst } from "./burst.ts";
 import { diurnal } from "./diurnal.ts";
+import { fanOut } from "./fan-out.ts";
 import { faults } from "./faults.ts";
 import { heterogeneous } from "./heterogeneous.ts";
 import { homogeneous } from "./homogeneous.ts";
@@ -22,4 +23,5 @@ export const SCENARIOS: readonly Scenario[] = [
   faults,
   diurnal,
   replicas,
+  fanOut,
 ];

@@ -23,6 +23,7 @@ export function explainJson(record: DecisionRecord): Record<string, unknown> {
     price_version: decision?.priceVersion ?? "",
     decided_at: new Date(record.decidedAtMs).toISOString(),
     queue_ms: decision?.queueMs ?? 0,
+    ...(decision?.followedMs ? { followed_ms: decision.followedMs } : {}),
     decide_ms: decision?.decideMs ?? 0,
     stale: decision?.stale ?? false,
     ...(decision?.shadowExperiment ? { shadow: `${decision.shadowExperiment}=${decision.shadowArm}` } : {}),

@@ -28,7 +28,20 @@ const NO_BYTES = new Uint8Array(0);
 const NO_TERMS = {};
 
 /** Terms of one candidate as they are kept with a record, in this order. */
-export const TERMS = ["ttft", "decode", "externality", "swap", "bias", "gate", "ttft_p90", "saved", "output", "sampled", "idle"] as const;
+export const TERMS = [
+  "ttft",
+  "decode",
+  "externality",
+  "swap",
+  "bias",
+  "gate",
+  "ttft_p90",
+  "saved",
+  "output",
+  "sampled",
+  "idle",
+  "leader",
+] as const;
 
 /** Everything answers are built from. */
 export interface AnswerContext {
@@ -61,6 +74,7 @@ export function decisionOf(
     result: { case: undefined },
     stale: false,
     queueMs: 0,
+    followedMs: 0,
     decideMs: 0,
     excluded: [],
     experiment: resolved?.assignment?.experiment.experiment.name ?? "",
@@ -182,7 +196,7 @@ export function termsOf(context: AnswerContext, count: number): number[] {
     terms.push(prediction.ttftMs, prediction.tpotMs * judge.table.outputTokens, prediction.externalityMs);
     terms.push(prediction.swapMs, prediction.biasMs, prediction.gateMs, prediction.ttftP90Ms);
     terms.push(resolved.inputTokens - prediction.uncachedTokens, judge.table.outputTokens, judge.table.sampled ? 1 : 0);
-    terms.push(judge.table.idle[at]!);
+    terms.push(judge.table.idle[at]!, prediction.leaderMs);
   }
   return terms;
 }

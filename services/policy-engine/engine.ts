@@ -2,6 +2,7 @@ import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v
 import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCandidates, setDenial, termsOf } from "./answer.ts";
 import type { Assignment } from "./experiments.ts";
 import { type DecideOptions, Judge, type Judgement, type Moment } from "./judge.ts";
+import type { Follow } from "./leaders.ts";
 import type { TtftBasis } from "./learn.ts";
 import { demandOf, type Denial, isDenial, resolve, type Resolved } from "./resolve.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
@@ -44,6 +45,8 @@ export interface Reservation {
   /** Expected. */
   readonly outputTokens: number;
   readonly predictedTtftMs: number;
+  /** Whose first token it does well to wait for; undefined = it goes at once. */
+  readonly follow: Follow | undefined;
 }
 
 /** The outcome of one look at a request. */
@@ -154,6 +157,7 @@ export class Engine {
       uncachedTokens: prediction.uncachedTokens,
       outputTokens: judge.table.outputTokens,
       predictedTtftMs: prediction.ttftMs,
+      follow: judge.follows[at],
     };
   }
 }

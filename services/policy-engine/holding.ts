@@ -1,6 +1,7 @@
 import type { DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { BreakerTransition } from "#libs/resilience/index.ts";
 import type { Evidence } from "./engine.ts";
+import type { Leader } from "./leaders.ts";
 import type { TtftBasis } from "./learn.ts";
 import type { Pace } from "./pace-guard.ts";
 import type { RequestSums } from "./request-sums.ts";
@@ -25,6 +26,8 @@ export interface Hold {
   contextTokens: number;
   outputTokens: number;
   gapSeen: boolean;
+  /** What others may wait for while its prompt is computed. */
+  leader: Leader | undefined;
   /** Whether it may be asked to yield; not once it has been, or has content. */
   mayYield: boolean;
   /** Undefined where nobody watches the answer come. */

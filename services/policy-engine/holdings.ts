@@ -171,6 +171,7 @@ export class Holdings {
       contextTokens: isEmbeddings(holding) ? 0 : holding.request.inputTokens,
       outputTokens: 0,
       gapSeen: false,
+      leader: undefined,
       mayYield: holding.class === "batch",
       pace: followPace(compiled, backend, holding, predictedTtftMs, this.#snapshot.paceTargets[compiled.index]!, nowMs),
       slot: GONE,
@@ -184,17 +185,28 @@ export class Holdings {
     backend.contextTokens += hold.contextTokens;
     backend.rates.take(holding.request.inputTokens, nowMs);
     if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
-    if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(backend, holding.request.prefixHashes, nowMs);
+    if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(hold, nowMs);
     this.#state.shares.take(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
     hold.slot = this.#live.add(hold);
     return hold;
   }
 
-  /** The backend will hold this prompt's prefix: engines cache it when they schedule the request. */
-  #place(backend: BackendState, hashes: Uint8Array, nowMs: number): void {
-    const count = readKeys(hashes, this.#keys);
+  /** The backend will hold this prompt's prefix: engines cache it when they schedule the request, some when it is computed. */
+  #place(hold: Hold, nowMs: number): void {
+    const { backend, holding, basis } = hold;
+    const { prefixHashes, stream } = holding.request;
+    const count = readKeys(prefixHashes, this.#keys);
     const known = backend.prefixes.add(this.#keys, count, backend.kvCapacityTokens, nowMs);
-    backend.prefixNews.add(hashes, known);
+    backend.prefixNews.add(prefixHashes, known);
+    // Only a stream says when its prompt is computed.
+    if (hold.compiled.leadsFirst && stream)
+      hold.leader = backend.leaders.add(this.#keys, count, known, hold.prefillTokens, nowMs + basis.predictedTtftMs);
+  }
+
+  #endLead(hold: Hold): void {
+    const { leader } = hold;
+    hold.leader = undefined;
+    if (leader !== undefined) hold.backend.leaders.end(leader);
   }
 
   #compiledOf(backend: BackendState): CompiledBackend {
@@ -216,6 +228,7 @@ export class Holdings {
     backend.contextTokens = Math.max(0, backend.contextTokens - hold.contextTokens);
     hold.prefillTokens = 0;
     if (hold.trial) this.#tell(backend, { kind: "neutral" }, true, nowMs);
+    this.#endLead(hold);
     this.#listener.onRelease(backend);
   }
 
@@ -253,6 +266,7 @@ export class Holdings {
     hold.backend.prefillTokens = Math.max(0, hold.backend.prefillTokens - hold.prefillTokens);
     hold.prefillTokens = 0;
     if (holding.request.stream) learnTtft(hold.compiled, hold.backend, hold.basis, ttftMs, nowMs);
+    this.#endLead(hold);
   }
 
   #gap(hold: Hold | undefined, gapMs: number, outputTokens: number, nowMs: number): void {

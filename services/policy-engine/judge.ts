@@ -2,6 +2,7 @@ import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
 import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
+import { type Follow, followOf } from "./leaders.ts";
 import type { LengthEstimate } from "./lengths.ts";
 import { stallOf } from "./pace-guard.ts";
 import { createTable, pick, type PickTable, type PickWeights, STANDING } from "./pick.ts";
@@ -9,8 +10,8 @@ import { BLOCKS_MAX, readKeys, tokensOf } from "./prefix-cache.ts";
 import { emptyPrediction, predict, type Prediction } from "./predict.ts";
 import { accountOf, type Resolved, type SchedulingClass } from "./resolve.ts";
 import { hasRoom } from "./room.ts";
-import type { PolicySnapshot } from "./snapshot.ts";
-import type { EngineState } from "./state.ts";
+import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
+import type { BackendState, EngineState } from "./state.ts";
 
 /** Now, on both clocks, ms. */
 export interface Moment {
@@ -78,6 +79,8 @@ export class Judge {
   ttftP90Ms: Float64Array = new Float64Array(16);
   averageNano: Float64Array = new Float64Array(16);
   predictions: Prediction[] = Array.from({ length: 16 }, emptyPrediction);
+  /** By candidate: whose first token it does well to wait for there. */
+  readonly follows: (Follow | undefined)[] = [];
   readonly #cost: CostEstimate = { averageNano: 0, upperNano: 0, unpriced: false, rented: false };
   readonly #input = { inputTokens: 0, outputTokens: 0, watched: false };
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
@@ -162,8 +165,10 @@ export class Judge {
       const backend = snapshot.backends[index]!;
       const backendState = state.backends[index]!;
       const prediction = this.predictions[at]!;
-      const held = blocks > 0 && backend.structural ? tokensOf(backendState.prefixes.held(this.#keys, blocks, now.monoMs)) : 0;
-      predict(prediction, backend, backendState, input, held, now.monoMs);
+      const held = blocks > 0 && backend.structural ? backendState.prefixes.held(this.#keys, blocks, now.monoMs) : 0;
+      this.follows[at] = undefined;
+      if (held > 0 && backend.leadsFirst && backendState.leaders.size > 0) this.#lead(at, backend, backendState, blocks, held, now.monoMs);
+      else predict(prediction, backend, backendState, input, tokensOf(held), now.monoMs);
       costInput.uncachedTokens = prediction.uncachedTokens;
       costInput.cachedTokens = resolved.inputTokens - prediction.uncachedTokens;
       estimate(cost, snapshot.prices, backend, backendState, costInput, now.wallMs);
@@ -180,6 +185,15 @@ export class Judge {
       if (out === OUT.none) left++;
     }
     return left;
+  }
+
+  /** Predicts a candidate that is computing the beginning of this prompt for another: with the wait for it, or without what it computes. */
+  #lead(at: number, backend: CompiledBackend, state: BackendState, blocks: number, held: number, nowMs: number): void {
+    const ready = state.leaders.ready(this.#keys, blocks, held);
+    const follow = ready === held ? undefined : followOf(backend, state, this.#keys, blocks, ready, nowMs);
+    this.follows[at] = follow;
+    const cachedTokens = follow?.cachedTokens ?? tokensOf(ready);
+    predict(this.predictions[at]!, backend, state, this.#input, cachedTokens, nowMs, follow);
   }
 
   #rate(resolved: Resolved, state: EngineState, nowMs: number): number {

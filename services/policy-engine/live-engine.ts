@@ -1,11 +1,4 @@
-import {
-  type AttemptEnded,
-  type AttemptReport,
-  type DecideRequest,
-  type Decision,
-  Outcome,
-  type PolicyFallback,
-} from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type AttemptReport, type DecideRequest, type Decision, type PolicyFallback } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { ControlState } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { HealthSnapshot } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
@@ -17,8 +10,9 @@ import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import type { LiveMap } from "#libs/live/index.ts";
 import { Engine, type Evidence, type Verdict } from "./engine.ts";
 import { type Breach, ExperimentWatch } from "./experiment-watch.ts";
-import { type Assignment, unitOf } from "./experiments.ts";
+import { countUnit, observeDone, observeEnd } from "./arm-reports.ts";
 import { buildFallback } from "./fallback.ts";
+import { type Follower, Followers } from "./followers.ts";
 import { applyHealth, forgetStaleGauges } from "./health-feed.ts";
 import type { Holding } from "./holding.ts";
 import { Holdings } from "./holdings.ts";
@@ -39,6 +33,11 @@ const SEEDS = 2 ** 32;
 /** What an output token counts for against an uncached prompt token: about its share of GPU time, and of a cloud's price. */
 const OUTPUT_WEIGHT = 5;
 
+/** The answer to a request that was taken back: nobody hangs. */
+const WITHDRAWN: Denial = deny("CANCELED", "The request was withdrawn");
+
+type Decided = Verdict & { readonly kind: "decided" };
+
 /** What the live engine is built from. */
 export interface LiveEngineDeps {
   readonly config: Config;
@@ -56,12 +55,14 @@ export interface LiveEngineDeps {
 export interface Holder {
   readonly holdings: LiveMap<string, Holding>;
   readonly waiters: LiveMap<string, Waiter>;
+  /** Those that wait for another's first token. */
+  readonly followers: LiveMap<string, Follower>;
   /** Asks for an attempt of it to yield; false = nobody listens. */
   preempt(decisionId: string, attemptId: string): boolean;
 }
 
-/** A decision, or a wait for one. */
-export type Answer = { readonly decision: Decision } | { readonly waiter: Waiter; readonly promise: Promise<Decision> };
+/** A decision, or a wait for one; `waiter` where it is one for room. */
+export type Answer = { readonly decision: Decision } | { readonly waiter: Waiter | undefined; readonly promise: Promise<Decision> };
 
 /** The engine without its transports: snapshot, state, decisions, reservations, the queue. Single-threaded and free of I/O. */
 export class LiveEngine {
@@ -71,9 +72,10 @@ export class LiveEngine {
   readonly #engine: Engine;
   readonly #holdings: Holdings;
   readonly #metrics: EngineMetrics;
+  readonly #followers: Followers;
   /** What was seen of the arms of experiments. */
   readonly experiments: ExperimentWatch;
-  readonly #deliver = new WeakMap<Waiter, { readonly holder: Holder; readonly settle: (decision: Decision) => void }>();
+  readonly #deliver = new WeakMap<Waiter, { readonly holder: Holder; readonly settle: (decision: Decision | Promise<Decision>) => void }>();
   #snapshot: PolicySnapshot;
   /** As the file has it: control state may have other revisions of models. */
   #config: Config;
@@ -96,6 +98,7 @@ export class LiveEngine {
       onBreaker: (backend, transition) => this.#onBreaker(backend, transition),
       onAnswer: (holding, tokens) => this.#onAnswer(holding, tokens),
     });
+    this.#followers = new Followers(deps.clock, deps.metrics);
     this.#metrics = new EngineMetrics(deps.metrics, this.state, this.scheduler, () => deps.clock.monotonicMs());
     this.#fallback = buildFallback(this.#engine, this.#snapshot, this.state, this.#now());
   }
@@ -131,9 +134,8 @@ export class LiveEngine {
     if (isDenial(resolved)) return { decision: this.#refusal(request, resolved, startedMs, 0) };
     if (this.scheduler.size > 0 && this.scheduler.hasAhead(resolved)) return this.#lineUp(holder, resolved, startedMs);
     const verdict = this.#look(resolved, startedMs, 0);
-    return verdict.kind === "wait"
-      ? this.#wait(holder, resolved, startedMs, !verdict.patient)
-      : { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
+    if (verdict.kind === "wait") return this.#wait(holder, resolved, startedMs, !verdict.patient);
+    return this.#follow(holder, verdict, resolved, startedMs) ?? { decision: this.#finish(holder, verdict, resolved, startedMs, 0) };
   }
 
   /** Decides without waiting, reserving or keeping a record. */
@@ -145,10 +147,11 @@ export class LiveEngine {
 
   /** Withdraws a waiting request; it is answered with CANCELED so that nobody hangs. */
   cancel(holder: Holder, decisionId: string): void {
+    holder.followers.get(decisionId)?.withdraw();
     const waiter = holder.waiters.get(decisionId);
     if (waiter === undefined || waiter.settled) return;
     this.scheduler.cancel(waiter);
-    waiter.refuse(deny("CANCELED", "The request was withdrawn"));
+    waiter.refuse(WITHDRAWN);
   }
 
   /** Takes in a report. */
@@ -156,9 +159,10 @@ export class LiveEngine {
     const nowMs = this.#monoMs();
     const holding = holder.holdings.get(report.decisionId);
     this.#holdings.report(holding, report, nowMs);
-    if (holding !== undefined && report.event.case === "ended") this.#observe(holding, report, report.event.value);
+    if (holding !== undefined && report.event.case === "ended")
+      observeEnd(this.experiments, this.#snapshot, holding, report.backend, report.event.value);
     if (report.event.case === "requestDone") {
-      if (holding !== undefined) this.#observeRequest(holding);
+      if (holding !== undefined) observeDone(this.experiments, this.#snapshot, holding);
       holder.holdings.delete(report.decisionId);
     }
     if (holding !== undefined && report.event.case === "ended" && report.event.value.responseId !== "") {
@@ -168,6 +172,7 @@ export class LiveEngine {
 
   /** Releases everything of a holder. */
   release(holder: Holder): void {
+    for (const follower of holder.followers.values()) follower.withdraw();
     for (const { resolved } of holder.waiters.values()) this.cancel(holder, resolved.request.decisionId);
     for (const holding of holder.holdings.values()) this.#holdings.releaseAll(holding, this.#monoMs());
     holder.holdings.clear();
@@ -238,34 +243,6 @@ export class LiveEngine {
     return this.#fallback;
   }
 
-  /** The attempt counts for the arm that its backend was chosen for. */
-  #observe(holding: Holding, report: AttemptReport, ended: AttemptEnded): void {
-    const { decision, request } = holding.evidence;
-    // A judge's answers are no traffic of an arm.
-    if (request.role === "judge") return;
-    if (decision.experiment === "" || decision.result.case !== "allow") return;
-    if (!decision.result.value.candidates.some(({ backend }) => backend === report.backend)) return;
-    const compiled = this.#snapshot.experiments.get(decision.experiment);
-    if (compiled === undefined) return;
-    // Nobody waits for copies: they are compared apart.
-    if (request.role === "shadow") return this.experiments.copied(compiled.experiment, decision.arm, ended);
-    const { sums } = holding;
-    sums.costNanoUsd += Number(ended.costNanoUsd);
-    if (ended.outcome === Outcome.FAILED) sums.failed++;
-    if (ended.outcome === Outcome.OK) {
-      sums.answered = true;
-      sums.answerTokens = ended.outputTokens;
-    }
-    this.experiments.ended(compiled.experiment, decision.arm, ended);
-  }
-
-  /** A request that got its whole answer counts with what it cost; hedges and failed attempts included. */
-  #observeRequest({ evidence, sums }: Holding): void {
-    if (!sums.answered) return;
-    const compiled = this.#snapshot.experiments.get(evidence.decision.experiment);
-    if (compiled !== undefined) this.experiments.requestDone(compiled.experiment, evidence.decision.arm, sums);
-  }
-
   #swap(snapshot: PolicySnapshot): void {
     this.#snapshot = snapshot;
     this.state.rebind(snapshot, this.#monoMs());
@@ -293,7 +270,7 @@ export class LiveEngine {
   /** Waits behind others, or goes at once where it is its turn: who is ahead may be held back for what only it takes up. */
   #lineUp(holder: Holder, resolved: Resolved, startedMs: number): Answer {
     const answer = this.#wait(holder, resolved, startedMs);
-    if ("waiter" in answer && this.scheduler.isNext(answer.waiter, startedMs)) this.pump();
+    if ("waiter" in answer && answer.waiter !== undefined && this.scheduler.isNext(answer.waiter, startedMs)) this.pump();
     return answer;
   }
 
@@ -314,6 +291,39 @@ export class LiveEngine {
     return { waiter, promise };
   }
 
+  /** Holds a request back until another has computed the beginning of its prompt, where it gains by that; then it is decided anew. */
+  #follow(holder: Holder, verdict: Decided, resolved: Resolved, arrivedMs: number): Answer | undefined {
+    const follow = verdict.reservation?.follow;
+    if (follow === undefined) return undefined;
+    const id = resolved.request.decisionId;
+    const { promise, resolve: settle } = Promise.withResolvers<Decision>();
+    const leave = this.#followers.wait(follow, () => {
+      holder.followers.delete(id);
+      const answer = this.#decideAgain(holder, resolved, arrivedMs);
+      settle("decision" in answer ? answer.decision : answer.promise);
+    });
+    if (leave === undefined) return undefined;
+    const withdraw = (): void => {
+      holder.followers.delete(id);
+      leave();
+      settle(this.#refusal(resolved.request, WITHDRAWN, this.#monoMs(), this.#monoMs() - arrivedMs));
+    };
+    holder.followers.set(id, { withdraw });
+    return { waiter: undefined, promise };
+  }
+
+  /** Decides on a request that has followed another: it does not follow twice. */
+  #decideAgain(holder: Holder, before: Resolved, arrivedMs: number): Answer {
+    const startedMs = this.#monoMs();
+    const resolved = before.snapshot === this.#snapshot ? before : resolve(before.request, this.#snapshot);
+    if (isDenial(resolved)) return { decision: this.#refusal(before.request, resolved, startedMs, startedMs - arrivedMs) };
+    const verdict = this.#look(resolved, arrivedMs, 0);
+    if (verdict.kind === "wait") return this.#wait(holder, resolved, arrivedMs, !verdict.patient);
+    const waitedMs = startedMs - arrivedMs;
+    verdict.evidence.decision.followedMs = waitedMs;
+    return { decision: this.#finish(holder, verdict, resolved, startedMs, waitedMs) };
+  }
+
   #attempt(waiter: Waiter, lifted: boolean): Attempted {
     const startedMs = this.#monoMs();
     const resolved = waiter.resolved.snapshot === this.#snapshot ? waiter.resolved : resolve(waiter.resolved.request, this.#snapshot);
@@ -325,17 +335,13 @@ export class LiveEngine {
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);
-    settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));
+    const follower = this.#follow(holder, verdict, resolved, waiter.arrivedMs);
+    if (follower !== undefined && "promise" in follower) settle(follower.promise);
+    else settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));
     return "settled";
   }
 
-  #finish(
-    holder: Holder,
-    verdict: Verdict & { readonly kind: "decided" },
-    resolved: Resolved,
-    startedMs: number,
-    queueMs: number,
-  ): Decision {
+  #finish(holder: Holder, verdict: Decided, resolved: Resolved, startedMs: number, queueMs: number): Decision {
     const { evidence, reservation } = verdict;
     const { decision } = evidence;
     const nowMs = this.#monoMs();
@@ -347,20 +353,13 @@ export class LiveEngine {
       if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
       this.scheduler.served(resolved.class, accountOf(request), uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);
-      if (resolved.assignment !== undefined) this.#countUnit(resolved.assignment, request);
+      if (resolved.assignment !== undefined) countUnit(this.experiments, resolved.assignment, request);
     }
     decision.queueMs = queueMs;
     if (decision.deadlineMs > 0) decision.deadlineMs = Math.max(1, decision.deadlineMs - queueMs);
     decision.decideMs = this.#monoMs() - startedMs;
     this.#keep(evidence);
     return decision;
-  }
-
-  /** A unit belongs to the arm its hash says, whoever served it; what was forced, copied or decided before does not count. */
-  #countUnit({ experiment, arm }: Assignment, request: DecideRequest): void {
-    if (request.role !== "" || request.forcedArm !== "" || request.exclude.length > 0) return;
-    const unit = unitOf(request, experiment.experiment.unit);
-    if (unit !== "") this.experiments.assigned(experiment.experiment, arm.name, unit);
   }
 
   #refusal(request: DecideRequest, denial: Denial, startedMs: number, queueMs: number): Decision {

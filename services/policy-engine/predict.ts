@@ -1,4 +1,5 @@
 import { INPUT_BUCKETS, inputBucket } from "./input-buckets.ts";
+import type { Follow } from "./leaders.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -76,13 +77,26 @@ export interface Prediction {
   externalityMs: number;
   swapMs: number;
   biasMs: number;
+  /** Wait for another request to compute the beginning of the prompt. */
+  leaderMs: number;
   scoreMs: number;
   uncachedTokens: number;
 }
 
 /** An empty prediction to write into. */
 export function emptyPrediction(): Prediction {
-  return { ttftMs: 0, gateMs: 0, ttftP90Ms: 0, tpotMs: 0, externalityMs: 0, swapMs: 0, biasMs: 0, scoreMs: 0, uncachedTokens: 0 };
+  return {
+    ttftMs: 0,
+    gateMs: 0,
+    ttftP90Ms: 0,
+    tpotMs: 0,
+    externalityMs: 0,
+    swapMs: 0,
+    biasMs: 0,
+    leaderMs: 0,
+    scoreMs: 0,
+    uncachedTokens: 0,
+  };
 }
 
 /** Ms per decode iteration of `n` sequences over `context` tokens (routing, section 1.2). */
@@ -117,7 +131,8 @@ export function faded(value: number, sinceMs: number, nowMs: number, tauMs: numb
 
 /**
  * Predicts one request on one backend into `out` (routing, section 1.2): time to first token, time per output token, what it costs
- * the others there, and the placement score J. `cachedTokens` of the prompt are taken to be in the backend's prefix cache.
+ * the others there, and the placement score J. `cachedTokens` of the prompt are taken to be in the backend's prefix cache, once
+ * the one it may `follow` has computed them.
  */
 export function predict(
   out: Prediction,
@@ -126,23 +141,30 @@ export function predict(
   input: PredictInput,
   cachedTokens: number,
   nowMs: number,
+  follow?: Follow,
 ): void {
   const uncached = Math.max(0, input.inputTokens - cachedTokens);
   out.uncachedTokens = uncached;
   out.biasMs = faded(state.biasMs, state.biasAtMs, nowMs, BIAS_TAU_MS);
   out.swapMs = state.modelLoaded ? 0 : SWAP_MS;
-  if (backend.structural) predictEngine(out, backend, state, input, uncached, nowMs);
+  if (backend.structural) predictEngine(out, backend, state, input, uncached, nowMs, follow);
   else predictOpaque(out, state, input);
-  const added = out.biasMs + out.swapMs;
+  out.leaderMs = follow?.waitMs ?? 0;
+  const added = out.biasMs + out.swapMs + out.leaderMs;
   out.ttftMs += added;
   out.gateMs += added;
   out.ttftP90Ms += added;
   const weight = input.watched ? WATCHED_TTFT_WEIGHT : TTFT_WEIGHT;
   out.scoreMs = weight * out.ttftMs + input.outputTokens * out.tpotMs + out.externalityMs;
   if (backend.structural && cachedTokens > 0) {
-    const savedMs = state.prefillRatio * backend.scale * PRIOR.prefill * Math.min(cachedTokens, input.inputTokens);
+    const savedMs = prefillMsPerToken(backend, state) * Math.min(cachedTokens, input.inputTokens);
     out.scoreMs = Math.max(SCORE_MIN_MS, out.scoreMs - PREFIX_WORTH * savedMs);
   }
+}
+
+/** Ms that an engine takes to compute a prompt token. */
+export function prefillMsPerToken(backend: CompiledBackend, state: BackendState): number {
+  return state.prefillRatio * backend.scale * PRIOR.prefill;
 }
 
 function predictEngine(
@@ -152,17 +174,19 @@ function predictEngine(
   input: PredictInput,
   uncached: number,
   nowMs: number,
+  follow: Follow | undefined,
 ): void {
   const n = effectiveLoad(state, nowMs);
   const context = state.contextTokens + state.peerContextTokens;
-  const prefillMs = state.prefillRatio * backend.scale * PRIOR.prefill;
+  const prefillMs = prefillMsPerToken(backend, state);
   const nextGapMs = gapMs(backend, state, n + 1, context + input.inputTokens);
   let barrierMs = 0;
   if (state.kvCapacityTokens > 0) {
     const full = Math.min(KV_MAX, (context + input.inputTokens + 0.5 * state.meanOutput * n) / state.kvCapacityTokens);
     barrierMs = (KV_BARRIER_MS * full) / (1 - full);
   }
-  const ahead = state.prefillTokens + state.peerPrefillTokens;
+  // What the leader computes is in the wait for it.
+  const ahead = Math.max(0, state.prefillTokens + state.peerPrefillTokens - (follow?.leader.prefillTokens ?? 0));
   out.ttftMs = fixedOf(state, nowMs) + 0.5 * gapMs(backend, state, n, context) + prefillMs * (ahead + uncached) + nextGapMs + barrierMs;
   out.tpotMs = nextGapMs / (1 - prefillShare(backend, state, nowMs));
   out.gateMs = out.ttftMs;
@@ -174,7 +198,7 @@ function predictEngine(
 /** Share of the engine's time that prefill takes at the present rate of prompts. */
 export function prefillShare(backend: CompiledBackend, state: BackendState, nowMs: number): number {
   const rate = faded(state.prefillRate, state.prefillRateAtMs, nowMs, PREFILL_RATE_TAU_MS);
-  return Math.min(PREFILL_SHARE_MAX, (state.prefillRatio * backend.scale * PRIOR.prefill * rate) / 1_000);
+  return Math.min(PREFILL_SHARE_MAX, (prefillMsPerToken(backend, state) * rate) / 1_000);
 }
 
 function predictOpaque(out: Prediction, state: BackendState, input: PredictInput): void {

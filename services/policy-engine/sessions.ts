@@ -1,7 +1,8 @@
 import { LiveMap } from "#libs/live/index.ts";
 import type { AttemptReport, DecideRequest, DecideTicket, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
 import type { Holding } from "./holding.ts";
-import type { LiveEngine, Holder } from "./live-engine.ts";
+import type { Follower } from "./followers.ts";
+import type { Holder, LiveEngine } from "./live-engine.ts";
 import type { Waiter } from "./scheduler.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 
@@ -11,6 +12,7 @@ const NOTHING_TO_CANCEL = (): void => {};
 export class Session implements PolicySession, Holder {
   readonly holdings = new LiveMap<string, Holding>();
   readonly waiters = new LiveMap<string, Waiter>();
+  readonly followers = new LiveMap<string, Follower>();
   readonly #engine: LiveEngine;
   readonly #onClose: (session: Session) => void;
   readonly #listeners: ((fallback: PolicyFallback) => void)[] = [];

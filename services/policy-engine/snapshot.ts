@@ -14,6 +14,8 @@ export interface CompiledBackend {
   readonly config: BackendConfig;
   /** An engine of our own whose pace follows the structural model; otherwise its latencies are learned as they come. */
   readonly structural: boolean;
+  /** Whether its engine shares the beginning of two prompts only once one of them is computed: then it helps to send one first. */
+  readonly leadsFirst: boolean;
   /** Scheme, host and port it is reached at: its failure domain. */
   readonly origin: string;
   /** Factor on the structural prior: model size over 8 B. */
@@ -50,6 +52,9 @@ export interface PolicySnapshot {
 /** Providers whose engines batch continuously and whose pace the structural model describes. */
 const ENGINES: ReadonlySet<string> = new Set(["vllm", "sglang", "llamacpp", "tgi", "ollama"]);
 
+/** Those of them that do not share a prefix while it is being computed; vLLM and SGLang do (routing, section 1.10). */
+const LEADS_FIRST: ReadonlySet<string> = new Set(["llamacpp", "tgi", "ollama"]);
+
 /** The structural prior is that of an 8-billion-parameter model. */
 const PRIOR_PARAMS_B = 8;
 
@@ -66,6 +71,7 @@ export function compileSnapshot(file: Config, control: ControlState | undefined,
       name: backend.name,
       config: backend,
       structural: ENGINES.has(backend.provider) || backend.metrics !== undefined,
+      leadsFirst: LEADS_FIRST.has(backend.provider),
       origin: originOf(backend.url),
       scale: backend.paramsB === undefined ? 1 : backend.paramsB / PRIOR_PARAMS_B,
     });

@@ -3,6 +3,7 @@ import { CircuitBreaker, ConcurrencyLimit } from "#libs/resilience/index.ts";
 import { HedgeBudget } from "./hedge-budget.ts";
 import { DecayingHistogram } from "./histogram.ts";
 import { INPUT_BUCKETS } from "./input-buckets.ts";
+import { Leaders } from "./leaders.ts";
 import { OutputLengths } from "./lengths.ts";
 import { PaceGuard } from "./pace-guard.ts";
 import { PrefixCache, PrefixNews } from "./prefix-cache.ts";
@@ -80,6 +81,8 @@ export class BackendState {
   readonly prefixNews = new PrefixNews();
   /** The answers of this engine that run there. */
   readonly paces = new PaceGuard();
+  /** Prompts it is computing, where its engine shares them only afterwards. */
+  readonly leaders = new Leaders();
   engineRestarts = 0;
   /** Artificial time to first token after a refusal, ms, as of `biasAtMs`; decays. */
   biasMs = 0;

@@ -82,6 +82,36 @@ test("callbacks come in the order of trust: written, then durable", () => {
   assert.ok(order.includes("at once"));
 });
 
+test("what is waited for goes to an idle disk at once; the rest, and whatever comes in numbers, waits for company", () => {
+  const clock = new FakeClock();
+  const files = new FaultFiles(clock, new SeededRandom(1));
+  const syncs: number[] = [];
+  const create = files.create.bind(files);
+  files.create = (name) => {
+    const file = create(name);
+    const sync: typeof file.sync = (callback) => {
+      syncs.push(clock.monotonicMs());
+      file.sync(callback);
+    };
+    return { ...file, sync };
+  };
+  const outbox = openFake(clock, { files });
+  const msUntilSync = (intents: number, posts: number): number => {
+    const startMs = clock.monotonicMs();
+    for (let n = 0; n < intents; n++) outbox.append(sampleRecord(RecordKind.INTENT, attemptId(n)));
+    if (intents > 0) outbox.beforeAnswer(() => {});
+    for (let n = 0; n < posts; n++) outbox.append(sampleRecord(RecordKind.POST, attemptId(n)));
+    outbox.flush();
+    clock.advance(100);
+    return syncs.at(-1)! - startMs;
+  };
+  assert.equal(msUntilSync(1, 0), 0, "the disk is idle");
+  assert.equal(msUntilSync(0, 1), 2, "nobody waits for a settlement");
+  assert.equal(msUntilSync(8, 0), 0, "the group before was small");
+  assert.equal(msUntilSync(1, 0), 2, "the group before was large");
+  assert.equal(msUntilSync(1, 0), 0, "and the last one small");
+});
+
 test("strict dispatch waits for the disk, relaxed answers do not", () => {
   const clock = new FakeClock();
   const strict = openFake(clock, { durability: "strict" });

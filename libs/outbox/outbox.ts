@@ -261,6 +261,7 @@ class FileOutbox implements Outbox {
       first: this.#pendingFirst,
       last: this.#last,
       lastBooked: this.#pendingBooked,
+      isAwaited: this.#durableWaiters.length > 0,
     };
     this.#slabStart = this.#slabAt;
     this.#pendingFirst = 0;

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import type { OutboxFile, OutboxFiles } from "./files.ts";
 import { FRAME_PAYLOAD_MAX_BYTES, scanFrames, SEGMENT_MAGIC } from "./frame.ts";
+import { GroupCommit } from "./group-commit.ts";
 import type { Durability, StoredRecord } from "./outbox.ts";
 import { peekRecord } from "./record-codec.ts";
 import { isBooked, segmentName, type SegmentState } from "./recovery.ts";
@@ -28,14 +29,6 @@ export interface StorageOptions {
 /** Called when everything up to `sequence` is durable, or refused. */
 export type DurableListener = (sequence: number, error: Error | undefined) => void;
 
-/**
- * Records in a group from which on the next write waits for company. Fewer, and the disk is quicker than they come: what somebody
- * waits for then goes at once, and all that comes while the disk is busy makes up the next group.
- */
-const GATHER_FROM = 4;
-
-/** How long a write may wait for company before its fdatasync, ms. */
-const SYNC_DELAY_MS: Readonly<Record<Durability, number>> = { strict: 0, overlapped: 2, relaxed: 100 };
 /** Segments go as a whole: this many make up the bound, so that trimming is fine-grained enough. */
 const SEGMENTS_PER_OUTBOX = 64;
 const SEGMENT_MIN_BYTES = 4 * 1024;
@@ -61,6 +54,7 @@ export class Storage {
   readonly #onDurable: DurableListener;
   readonly #segments: SegmentState[];
   readonly #segmentBytes: number;
+  readonly #groups: GroupCommit;
   readonly #unsynced = new Set<OutboxFile>();
   #inSync: readonly OutboxFile[] = [];
   #active: Active | undefined;
@@ -70,8 +64,6 @@ export class Storage {
   #syncTimer: Timer | undefined;
   #retryTimer: Timer | undefined;
   #syncing = false;
-  /** Records in the latest group. */
-  #group = 0;
   #directoryDirty = false;
   #refusal: Error | undefined;
   #generation = 0;
@@ -92,6 +84,7 @@ export class Storage {
     this.#inherited = segments.map((segment) => segment.name);
     this.#inheritedLast = next - 1;
     this.#onDurable = onDurable;
+    this.#groups = new GroupCommit(options.durability);
     this.#segmentBytes = Math.min(SEGMENT_MAX_BYTES, Math.max(SEGMENT_MIN_BYTES, Math.floor(options.maxBytes / SEGMENTS_PER_OUTBOX)));
     for (const segment of segments) this.diskBytes += segment.size;
     if (segments.length > 0) this.#scheduleSync(false);
@@ -292,8 +285,8 @@ export class Storage {
 
   #scheduleSync(isAwaited: boolean): void {
     if (this.#syncing) return;
-    const delayMs = SYNC_DELAY_MS[this.#options.durability];
-    if (delayMs === 0 || this.#settlers.length > 0 || (isAwaited && this.#group < GATHER_FROM)) {
+    const delayMs = this.#settlers.length > 0 ? 0 : this.#groups.delayMs(isAwaited);
+    if (delayMs === 0) {
       this.#syncTimer?.cancel();
       this.#syncTimer = undefined;
       return this.#sync();
@@ -334,7 +327,7 @@ export class Storage {
     for (const file of files) if (file !== this.#active?.file && !this.#unsynced.has(file)) file.close();
     if (failure) this.#rewrite(failure);
     else {
-      this.#group = Math.max(0, target - this.#durable);
+      this.#groups.synced(target - this.#durable);
       this.#durable = Math.max(this.#durable, target);
       let count = 0;
       while (count < this.#undurable.length && this.#undurable[count]!.last <= target) count++;

@@ -31,6 +31,10 @@ const PENDING_MAX = 8_192;
 /** Written decisions that still stand before those that wait: cutting them off copies the rest. */
 const HEAD_MAX = 512;
 
+/** A block goes out when it is this large, bytes, or its first record has waited this long, ms: one write to the disk for many. */
+const BLOCK_BYTES = 32 * 1024;
+const BLOCK_MS = 250;
+
 /** A block's records are framed by their length, four bytes, little-endian. */
 const LENGTH_BYTES = 4;
 
@@ -51,6 +55,10 @@ export class StoredRecords implements DecisionRecords {
   /** Ids that came after their decision was written. */
   #late: DecisionRecord[] = [];
   readonly #policies = new Set<string>();
+  /** Records of the next block. */
+  #parts: Uint8Array[] = [];
+  #bytes = 0;
+  #sinceMs = 0;
 
   constructor(port: RecordPort, clock: Clock, memory = new MemoryRecords()) {
     this.#memory = memory;
@@ -91,25 +99,40 @@ export class StoredRecords implements DecisionRecords {
   close(): void {
     this.#timer.cancel();
     while (this.#head < this.#pending.length || this.#late.length > 0) this.#write(Number.POSITIVE_INFINITY, SLICE);
+    if (this.#parts.length > 0) this.#send();
   }
 
   /** Writes decisions made until `untilMs`, at most so many, and ids that came for decisions written before. */
   #write(untilMs: number, most: number): void {
-    const records: DecisionRecord[] = [];
-    while (records.length < most && this.#head < this.#pending.length) {
+    let left = most;
+    for (; left > 0 && this.#head < this.#pending.length; left--) {
       const evidence = this.#pending[this.#head]!;
       if (evidence.decidedAtMs > untilMs) break;
       this.#head++;
       evidence.written = true;
       this.#keepPolicy(evidence);
-      records.push(recordOf(evidence));
+      this.#add(recordOf(evidence));
     }
-    records.push(...this.#late.splice(0, most - records.length));
+    for (const link of this.#late.splice(0, left)) this.#add(link);
     if (this.#head > HEAD_MAX || this.#head === this.#pending.length) {
       this.#pending = this.#pending.slice(this.#head);
       this.#head = 0;
     }
-    if (records.length > 0) this.#port.append(writeBlock(records));
+    if (this.#parts.length > 0 && this.#clock.monotonicMs() - this.#sinceMs >= BLOCK_MS) this.#send();
+  }
+
+  #add(record: DecisionRecord): void {
+    const part = CODEC.encode(record);
+    if (this.#parts.length === 0) this.#sinceMs = this.#clock.monotonicMs();
+    this.#parts.push(part);
+    this.#bytes += LENGTH_BYTES + part.length;
+    if (this.#bytes >= BLOCK_BYTES) this.#send();
+  }
+
+  #send(): void {
+    this.#port.append(blockOf(this.#parts, this.#bytes));
+    this.#parts = [];
+    this.#bytes = 0;
   }
 
   #keepPolicy({ made, decision }: Evidence): void {
@@ -143,9 +166,8 @@ function linkRecord(decisionId: string, responseIds: string[]): DecisionRecord {
   return create(DecisionRecordSchema, { request: { decisionId }, responseIds });
 }
 
-function writeBlock(records: readonly DecisionRecord[]): Uint8Array {
-  const parts = records.map((record) => CODEC.encode(record));
-  const block = new Uint8Array(parts.reduce((sum, part) => sum + LENGTH_BYTES + part.length, 0));
+function blockOf(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+  const block = new Uint8Array(bytes);
   const view = new DataView(block.buffer);
   let at = 0;
   for (const part of parts) {

@@ -84,6 +84,18 @@ describe("the command line alone", () => {
     assert.match(err, /bad\.yaml:2:28: backends\.a\.provider: .*did you mean "vllm"/);
   });
 
+  it("validates a file with a setting that has no effect, says so, and answers 0", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "signalbox-validate-"));
+    const file = join(folder, "night.yaml");
+    const night = 'schedules: { night: { tz: UTC, windows: ["22:00-06:00"] } }\nclasses: { batch: { defer_to: night } }\n';
+    writeFileSync(file, `version: 1\nbackends: { a: { provider: vllm, model: m } }\n${night}`);
+    const { code, out, err } = await runWith({}, ["config", "validate", file]);
+    rmSync(folder, { recursive: true });
+    assert.equal(code, 0);
+    assert.match(out, /is valid/);
+    assert.match(err, /^warning: .*night\.yaml:4:21: classes\.batch\.defer_to: has no effect yet/);
+  });
+
   it("prints colours only on a terminal that wants them", async () => {
     assert.ok((await runWith({}, ["check"], true)).out.includes("\u001b["));
     assert.ok(!(await runWith({ NO_COLOR: "1" }, ["check"], true)).out.includes("\u001b["));

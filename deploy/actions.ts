@@ -71,6 +71,7 @@ async function serve(options: ServeOptions): Promise<number> {
     return refuse("serve needs a configuration: --config FILE (or SIGNALBOX_CONFIG). `signalbox dev` runs without one.");
   const opened = openConfigFile(options.configFile, options.dataDir, options);
   if (opened.problems) return refuse(opened.problems.join("\n"));
+  for (const warning of opened.warnings) process.stderr.write(`warning: ${warning}\n`);
   const started = await start({
     roles: roles.length === 0 ? undefined : roles,
     config: opened.config,

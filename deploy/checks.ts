@@ -28,6 +28,7 @@ export async function runChecks(options: CheckOptions): Promise<readonly CheckRe
   return [
     node,
     ok("config", `${options.configFile} is valid (${config.configVersion})`),
+    ...loaded.warnings.map((warning) => warn("config", formatProblem(warning), "Leave it out until then.")),
     ...secretChecks(config),
     ...parts.flat(),
     ...exposureChecks(config),

@@ -21,7 +21,9 @@ export interface ReloadableConfig {
 }
 
 /** The configuration, or the problems found in it, one line each. */
-export type ConfigOutcome = { readonly config: ReloadableConfig; readonly problems?: undefined } | { readonly problems: readonly string[] };
+export type ConfigOutcome =
+  | { readonly config: ReloadableConfig; readonly warnings: readonly string[]; readonly problems?: undefined }
+  | { readonly problems: readonly string[] };
 
 /** Opens a configuration file. What the command line says of ports and the data folder wins over the file, at reloads too. */
 export function openConfigFile(path: string, dataDir: string, ports: PortOverrides): ConfigOutcome {
@@ -35,7 +37,7 @@ export function openConfigFile(path: string, dataDir: string, ports: PortOverrid
     source.swap(withPorts(next.config, ports));
     return { configVersion: next.config.configVersion };
   };
-  return { config: { source, reload: () => Promise.resolve(reload()) } };
+  return { config: { source, reload: () => Promise.resolve(reload()) }, warnings: first.warnings.map(formatProblem) };
 }
 
 /** A configuration made up by the program: there is no file to read again. */

@@ -3,6 +3,7 @@ import {
   configSchema,
   diffConfigs,
   diffJson,
+  formatProblem,
   formatProblems,
   loadConfigFile,
   redact,
@@ -34,9 +35,19 @@ export function addConfigVerbs(program: Command, runner: VerbRunner): void {
 
 async function validateFile({ options, io, print }: VerbContext, named: string | undefined): Promise<number> {
   const file = named ?? options.configFile ?? DEFAULT_FILE;
-  const { config, problems } = loadConfigFile(file);
+  const loaded = loadConfigFile(file);
+  const { config, problems } = loaded;
   if (config) {
-    const facts = { ok: true, file, config_version: config.configVersion, backends: config.backends.size, models: config.models.size };
+    const { warnings } = loaded;
+    if (options.output !== "json") for (const warning of warnings) io.err(`warning: ${formatProblem(warning)}\n`);
+    const facts = {
+      ok: true,
+      file,
+      warnings,
+      config_version: config.configVersion,
+      backends: config.backends.size,
+      models: config.models.size,
+    };
     const counts = `${config.backends.size} backends, ${config.models.size} models, ${config.tenants.size} tenants`;
     await print(facts, () => `${file} is valid: ${counts} (version ${config.configVersion})\n`);
     return EXIT.ok;

@@ -243,6 +243,16 @@ describe("a mistake in a configuration", () => {
     });
   }
 
+  it("a setting without effect is a warning at its line, and no mistake", () => {
+    const schedules = `schedules: { night: { tz: UTC, windows: ["22:00-06:00"] } }\n`;
+    const text = `version: 1\n${BACKEND}${schedules}classes:\n  batch: { ceiling: 0.5, defer_to: night }\n`;
+    const loaded = loadConfig(text, { file: "night.yaml", env: {} });
+    assert.equal(loaded.config?.classes.batch.deferTo, "night");
+    const [warning] = loaded.warnings ?? [];
+    assert.match(formatProblem(warning!), /^night\.yaml:5:26: classes\.batch\.defer_to: has no effect yet: .*\/v1\/batches/);
+    assert.deepEqual(loadConfig(`version: 1\n${BACKEND}`, { file: "a.yaml", env: {} }).warnings, []);
+  });
+
   it("never stands alone: all are reported at once, in the order of the file", () => {
     const text =
       "version: 2\nbackends:\n  a: { provider: vlm, model: m, key: sk-1 }\nmodels: { chat: { candidates: [gpu-x], clas: batch } }\n";

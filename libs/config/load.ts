@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { checkBackends } from "./check-backends.ts";
+import { checkEffects } from "./check-effects.ts";
 import { checkReferences, type RuleCheck } from "./check-references.ts";
 import { checkValues } from "./check-values.ts";
 import { DATA_DIR } from "./defaults.ts";
@@ -29,10 +30,10 @@ export interface LoadOptions {
   readonly checkRule?: RuleCheck;
 }
 
-/** A configuration, or everything that is wrong with it: never both, never an exception. */
+/** A configuration, with what in it has no effect; or everything that is wrong with it: never both, never an exception. */
 export type LoadResult =
-  | { readonly config: Config; readonly problems?: undefined }
-  | { readonly problems: readonly ConfigProblem[]; readonly config?: undefined };
+  | { readonly config: Config; readonly warnings: readonly ConfigProblem[]; readonly problems?: undefined }
+  | { readonly problems: readonly ConfigProblem[]; readonly config?: undefined; readonly warnings?: undefined };
 
 /** Turns the text of a `signalbox.yaml` into the configuration. Pure apart from the readers it is given; secrets stay unread. */
 export function loadConfig(text: string, options: LoadOptions): LoadResult {
@@ -52,7 +53,9 @@ export function loadConfig(text: string, options: LoadOptions): LoadResult {
   checkValues(root, report);
   if (!parsed.success || findings.length > 0) return { problems: problemsOf(findings, document, text, options.file) };
   const context = { sources, tree: root, configVersion: versionOf(text), dataDir: options.dataDir ?? DATA_DIR, near };
-  return { config: resolveConfig(parsed.data, context) };
+  const idle: Finding[] = [];
+  checkEffects(root, (path, message, at = "key") => idle.push({ path, message, at }));
+  return { config: resolveConfig(parsed.data, context), warnings: problemsOf(idle, document, text, options.file) };
 }
 
 /** A section whose every line is commented out is not there. */

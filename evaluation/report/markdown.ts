@@ -16,7 +16,10 @@ formulas, not their binaries. No number here is a claim about hardware.
   slices whose gaps are compressed to the stated mean rate. Set \`SIGNALBOX_TRACES\` to their folder.
 - **Targets met** (SLO attainment): share of all requests whose first token and mean time per output token are both within their targets.
   Refused and failed requests have met neither. Nothing is left out as warm-up: the router starts knowing nothing of the pool.
-- **Intervals** are 95 % (Student's t over slices).
+- **Intervals** are 95 % (Student's t over slices; the seeds of one slice are averaged first, as they are not independent). Two routers are
+  compared by the paired t interval of their differences slice by slice and seed by seed: both get the same requests at the same times
+  (common random numbers; Law, *Simulation Modeling and Analysis*, 5th ed., sections 10.2.1 and 11.2), so what makes a slice hard for both
+  cancels. The intervals beside each router's own figure do hold that, and are wider; they say nothing about who is better.
 - **Router sources**: each section names a fingerprint of the policy engine, the health monitor and the breakers it was run with.
 `;
 

@@ -1,4 +1,4 @@
-import type { PoolRequest, RequestResult } from "../pool.ts";
+import type { RequestResult } from "../pool.ts";
 import { type RouterEntry, routerOf, signalboxEntry } from "../routers.ts";
 import type { Check, Scenario, ScenarioContext } from "../scenario.ts";
 import { quantile, scoreOf } from "../score.ts";
@@ -13,11 +13,19 @@ const FACTORS = [0, 1, 20];
 const LENGTH_S = 120;
 const LENGTH_QUICK_S = 60;
 
+const QUIET_TENANT = "tenant-b";
+
 /** Where in the trace each further seed begins after the one before: other requests, not other chance. */
 const SEED_STEP = 700;
 
 /** Where tenant A's requests begin: behind all of tenant B's. */
 const LOUD_FROM = 5_000;
+
+/** How long tenant B is alone before tenant A comes, s: a flood comes upon a pool at work. */
+const LEAD_S = 30;
+
+/** What B sends in the first seconds of the flood is shown apart: a hundredth of its requests is less than comes until the flood is known for one. */
+const ONSET_S = 10;
 
 const GOAL = 1.2;
 
@@ -48,7 +56,7 @@ export const noisy: Scenario = {
       .reduce((sum, { refusedB }) => sum + refusedB, 0);
     return {
       text: [
-        `Tenant B sends ${QUIET} requests/s; tenant A nothing, as much, or twenty times as much, which is twice what ${POOLS.small.name} can do. Equal weights, production queue limits (256 requests, 10 s). Each seed takes other requests of the trace; figures are over those of all seeds. Adaptive limits fill the machines up to the pace target, which alone makes every answer slower than on an idle machine; held to ${HELD} requests each, what is left is the queue.`,
+        `Tenant B sends ${QUIET} requests/s; after ${LEAD_S} s tenant A comes and sends nothing, as much, or twenty times as much, which is twice what ${POOLS.small.name} can do. Equal weights, production queue limits (256 requests, 10 s). Each seed takes other requests of the trace; figures are over what B sends from ${ONSET_S} s after that on, of all seeds; the first ${ONSET_S} s of the flood stand apart. Adaptive limits fill the machines up to the pace target, which alone makes every answer slower than on an idle machine; held to ${HELD} requests each, what is left is the queue.`,
       ],
       tables: [
         {
@@ -63,6 +71,8 @@ export const noisy: Scenario = {
             { key: "ttftP99", label: "B's TTFT p99", unit: "ms" },
             { key: "tpotP99", label: "B's TPOT p99", unit: "ms" },
             { key: "wholeP99", label: "B's whole p99", unit: "s" },
+            { key: "onsetAttainment", label: `targets met in the first ${ONSET_S} s`, unit: "share" },
+            { key: "onsetWholeP99", label: "whole p99 there", unit: "s" },
             { key: "refusedB", label: "B refused", unit: "count" },
             { key: "refusedA", label: "A refused", unit: "count" },
           ],
@@ -100,21 +110,26 @@ async function resultsOf(context: ScenarioContext, router: RouterEntry, factor: 
   const trace = context.trace("azure-conv");
   const seconds = context.quick ? LENGTH_QUICK_S : LENGTH_S;
   const from = (seed - 1) * SEED_STEP;
-  const quiet = requestsOf(trace, { from, count: QUIET * seconds, ratePerS: QUIET }, slo, () => ({
-    tenant: "tenant-b",
+  const quiet = requestsOf(trace, { from, count: QUIET * (LEAD_S + seconds), ratePerS: QUIET }, slo, () => ({
+    tenant: QUIET_TENANT,
     class: "interactive",
   }));
-  const loud: PoolRequest[] =
-    factor === 0 ? [] : requestsOf(trace, { from: LOUD_FROM + from, count: QUIET * factor * seconds, ratePerS: QUIET * factor }, slo);
+  const flood = { from: LOUD_FROM + from, count: QUIET * factor * seconds, ratePerS: QUIET * factor };
+  const loud = factor === 0 ? [] : requestsOf(trace, flood, slo).map((request) => ({ ...request, atMs: request.atMs + LEAD_S * 1_000 }));
   const policy = { ttftSloMs: slo.ttftMs, tpotSloMs: slo.tpotMs };
   const { results } = await context.run({ pool: POOLS.small, router, requests: merge(quiet, loud), policy, seed });
   return results;
 }
 
 function figuresOf(router: RouterEntry, factor: number, results: readonly RequestResult[]) {
-  const score = scoreOf(results, POOLS.small.machines.length, ({ request, error }) => request.tenant === "tenant-b" && error === "");
+  const machines = POOLS.small.machines.length;
+  const onsetMs = LEAD_S * 1_000;
+  const lastsMs = onsetMs + ONSET_S * 1_000;
+  const isQuiet = ({ request, error }: RequestResult): boolean => request.tenant === QUIET_TENANT && error === "";
+  const score = scoreOf(results, machines, (result) => isQuiet(result) && result.request.atMs >= lastsMs);
+  const onset = scoreOf(results, machines, (result) => isQuiet(result) && result.request.atMs >= onsetMs && result.request.atMs < lastsMs);
   const waits = results
-    .filter(({ request, error }) => request.tenant === "tenant-b" && error === "")
+    .filter((result) => isQuiet(result) && result.request.atMs >= lastsMs)
     .map(({ waitedMs }) => waitedMs)
     .toSorted((a, b) => a - b);
   const refused = (tenant: string): number => results.filter(({ request, error }) => request.tenant === tenant && error !== "").length;
@@ -128,7 +143,9 @@ function figuresOf(router: RouterEntry, factor: number, results: readonly Reques
     ttftP99: score.ttftP99Ms,
     tpotP99: score.tpotP99Ms,
     wholeP99: score.endToEndP99Ms / 1_000,
+    onsetAttainment: onset.attainment,
+    onsetWholeP99: onset.endToEndP99Ms / 1_000,
     refusedA: refused("tenant-a"),
-    refusedB: refused("tenant-b"),
+    refusedB: refused(QUIET_TENANT),
   };
 }

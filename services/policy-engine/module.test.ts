@@ -249,6 +249,21 @@ test("a decision's record is found by decision, request and response id, with ev
   assert.equal(gone, undefined);
 });
 
+test("a LoRA adapter goes where an engine says it is loaded, while that costs less than loading it", async () => {
+  const engines = ["a", "b"].map((name) => backend(name, { provider: "vllm", model: "sql-adapter" }));
+  const scene = await world(config(engines, [model("sql", ["a", "b"])]));
+  await scene.health({ backend: "a", loadedModels: ["base"] }, { backend: "b", loadedModels: ["base", "sql-adapter"] });
+  const decide = (): Decision => scene.now(request("sql"));
+  for (let count = 0; count < 8; count++) assert.equal(chosen(decide())[0], "b");
+  const record = await scene.host.explain({ $typeName: "signalbox.policy.v1.ExplainRequest", subject: { case: "last", value: true } });
+  assert.ok(record?.decision?.result.case === "allow");
+  const swaps = record.decision.result.value.candidates.map(({ backend: name, terms }) => [name, terms["swap"]]);
+  assert.deepEqual(swaps, [
+    ["b", 0],
+    ["a", 5_000],
+  ]);
+});
+
 test("a dry run reserves nothing and keeps no record", async () => {
   const scene = await world(config([backend("a", { concurrency: { mode: "fixed", min: 1, max: 1 } })], [model("chat", ["a"])]));
   const asked = request("chat");

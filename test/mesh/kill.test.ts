@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { meshMissing, startGateway, type Gateway } from "../support/gateway.ts";
 import { endings, sendLoad } from "../support/load.ts";
+import { assertBatchYields, LONE, lonely } from "../support/preemption.ts";
 import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 /** Requests per victim, enough that the kill falls into the middle and the victim's return too. */
@@ -21,10 +22,16 @@ else {
       simulatedBackend("a", "openai", 1),
       simulatedBackend("b", "openai", 1.05),
       simulatedBackend("c", "anthropic", 2),
+      LONE,
     ]);
+    const lone = lonely(simulation);
     gateway = await startGateway({
       topology: "mesh",
-      config: { backends: simulation.backends, models: { chat: { candidates: ["a", "b", "c"] } } },
+      config: {
+        ...lone,
+        backends: { ...simulation.backends, ...lone.backends },
+        models: { chat: { candidates: ["a", "b", "c"] }, ...lone.models },
+      },
     });
   });
 
@@ -32,6 +39,9 @@ else {
     await gateway?.stop();
     await simulation?.stop();
   });
+
+  test("a batch request without content yields to an interactive one over the mesh, and is answered afterwards", () =>
+    assertBatchYields(gateway, simulation));
 
   for (const victim of VICTIMS) {
     test(`${victim} killed under load: no request fails, and it comes back`, async (t) => {

@@ -27,6 +27,9 @@ import { errorFromWire } from "./wire-error.ts";
 const RESTART_MS = 250;
 const RESTART_MAX_MS = 5_000;
 
+/** What the thread's short-lived objects may take, MiB: nothing of a batch outlives it, so that more memory saves no work. */
+const YOUNG_MB = 8;
+
 /** The ledger in one SQLite file, on a thread of its own: a synced commit takes milliseconds that no request should wait for. */
 export function createSqliteStore(path: string, clock: Clock): LedgerStore {
   return new SqliteStore(path, clock);
@@ -72,7 +75,10 @@ class SqliteStore implements LedgerStore {
   async #open(): Promise<void> {
     // The package is emitted as JavaScript; a clone runs its sources.
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-worker.ts" : "./sqlite-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: this.#path });
+    const worker = new Worker(new URL(file, import.meta.url), {
+      workerData: this.#path,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+    });
     this.#worker = worker;
     worker.on("message", (answer: WorkerAnswer) => this.#answered(answer));
     worker.on("error", (error) => this.#lost(worker, error));

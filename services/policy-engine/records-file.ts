@@ -48,7 +48,8 @@ export class StoredRecords implements DecisionRecords {
   readonly #memory: MemoryRecords;
   readonly #port: RecordPort;
   readonly #clock: Clock;
-  readonly #timer: Timer;
+  /** Stands still while nothing waits. */
+  #timer: Timer | undefined;
   #pending: Evidence[] = [];
   /** First of `pending` that is not written. */
   #head = 0;
@@ -64,7 +65,6 @@ export class StoredRecords implements DecisionRecords {
     this.#memory = memory;
     this.#port = port;
     this.#clock = clock;
-    this.#timer = clock.every(SLICE_MS, () => this.#write(this.#clock.now() - WRITE_MS, SLICE));
   }
 
   keep(evidence: Evidence): void {
@@ -74,11 +74,14 @@ export class StoredRecords implements DecisionRecords {
       return;
     }
     this.#pending.push(evidence);
+    this.#wake();
   }
 
   link(evidence: Evidence, responseId: string): void {
     this.#memory.link(evidence, responseId);
-    if (evidence.written && this.#late.length < PENDING_MAX) this.#late.push(linkRecord(evidence.request.decisionId, [responseId]));
+    if (!evidence.written || this.#late.length >= PENDING_MAX) return;
+    this.#late.push(linkRecord(evidence.request.decisionId, [responseId]));
+    this.#wake();
   }
 
   async find(id: string): Promise<DecisionRecord | undefined> {
@@ -97,9 +100,21 @@ export class StoredRecords implements DecisionRecords {
 
   /** Writes what is left and stops. */
   close(): void {
-    this.#timer.cancel();
+    this.#rest();
     while (this.#head < this.#pending.length || this.#late.length > 0) this.#write(Number.POSITIVE_INFINITY, SLICE);
     if (this.#parts.length > 0) this.#send();
+  }
+
+  #wake(): void {
+    this.#timer ??= this.#clock.every(SLICE_MS, () => {
+      this.#write(this.#clock.now() - WRITE_MS, SLICE);
+      if (this.#pending.length === 0 && this.#late.length === 0 && this.#parts.length === 0) this.#rest();
+    });
+  }
+
+  #rest(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 
   /** Writes decisions made until `untilMs`, at most so many, and ids that came for decisions written before. */

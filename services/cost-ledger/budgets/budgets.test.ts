@@ -161,3 +161,27 @@ test("windows are days and months of UTC, or for ever", () => {
   assert.deepEqual(windowAt("month", at), { id: "2026-12", fromMs: Date.UTC(2026, 11, 1), untilMs: Date.UTC(2027, 0, 1) });
   assert.equal(windowAt("total", at).untilMs, Number.POSITIVE_INFINITY);
 });
+
+test("fault: what a soft budget's first requests cost counted twice when it was booked before their ingress reported", async () => {
+  const { desk, store, clock, another } = await fixture([{ ...BUDGET, mode: "soft" }]);
+  const spend = async (attemptId: string, costNanoUsd: bigint): Promise<void> => {
+    await clock.advanceAsync(10);
+    await store.book([posted(attemptId, { startedAtUs: BigInt(Math.round(clock.now() * 1000)), costNanoUsd })], clock.now());
+  };
+  const report = async (holder: string, sequence: bigint, sinceMs: number, spentTotal: bigint): Promise<bigint> => {
+    const asks = [{ budget: "acme/*/month/soft", window: windowAt("month", clock.now()).id, sinceMs, spentTotal }];
+    await (sequence % 2n === 0n ? another() : desk).lease(create(LeaseBudgetRequestSchema, { holder, sequence, asks }));
+    return (await desk.list("acme"))[0]!.spentNanoUsd;
+  };
+  await spend("before", 100n);
+  await clock.advanceAsync(10);
+  const oneMs = clock.now();
+  await spend("one-1", 20n);
+  const twoMs = clock.now() + 5;
+  await spend("two-1", 3n);
+  assert.equal(await report("two", 1n, twoMs, 3n), 123n, "what another began before is booked");
+  assert.equal(await report("one", 1n, oneMs, 20n), 123n);
+  await spend("one-2", 4_000n);
+  assert.equal(await report("one", 2n, oneMs, 4_020n), 4_123n);
+  assert.equal(await report("two", 2n, twoMs, 3n), 4_123n);
+});

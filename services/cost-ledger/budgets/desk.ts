@@ -32,6 +32,16 @@ export interface BudgetDeskDeps {
   readonly logger: Logger;
 }
 
+/** After every moment there is: nothing is left out. */
+const EVERYTHING_MS = Number.MAX_SAFE_INTEGER;
+
+/** A budget in a window, and since when the earliest of those who ask counts it, ms since the epoch. */
+interface Wanted {
+  readonly spec: BudgetSpec;
+  readonly window: BudgetWindow;
+  readonly sinceMs: number;
+}
+
 interface Open {
   readonly spec: BudgetSpec;
   readonly window: BudgetWindow;
@@ -73,7 +83,7 @@ export class BudgetDesk {
     const { config, clock } = this.#deps;
     const nowMs = clock.now();
     const specs = budgetSpecs(config.current).filter((spec) => tenant === undefined || tenant === "" || spec.tenant === tenant);
-    const open = await this.#open(specs.map((spec) => ({ spec, window: windowAt(spec.period, nowMs) })));
+    const open = await this.#open(specs.map((spec) => ({ spec, window: windowAt(spec.period, nowMs), sinceMs: EVERYTHING_MS })));
     return open.map(({ spec, window, owner }) =>
       create(BudgetStateSchema, {
         budget: spec.id,
@@ -114,10 +124,13 @@ export class BudgetDesk {
     }
     for (const [holder, atMs] of this.#seen) if (nowMs - atMs >= HOLDER_SILENT_MS) this.#seen.delete(holder);
     const specs = new Map(budgetSpecs(this.#deps.config.current).map((spec) => [spec.id, spec]));
-    const wanted = new Map<string, { spec: BudgetSpec; window: BudgetWindow }>();
-    for (const { budget, window } of requests.flatMap(({ asks }) => asks)) {
+    const wanted = new Map<string, Wanted>();
+    for (const { budget, window, sinceMs } of requests.flatMap(({ asks }) => asks)) {
       const spec = specs.get(budget);
-      if (spec) wanted.set(keyOf(budget, window), { spec, window: windowNamed(spec, window, nowMs) });
+      if (spec === undefined) continue;
+      const key = keyOf(budget, window);
+      const earliest = Math.min(wanted.get(key)?.sinceMs ?? EVERYTHING_MS, sinceMs || EVERYTHING_MS);
+      wanted.set(key, { spec, window: windowNamed(spec, window, nowMs), sinceMs: earliest });
     }
     if (wanted.size === 0) return requests.map((request) => this.#answer(request, new Map(), nowMs));
     for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
@@ -148,15 +161,19 @@ export class BudgetDesk {
     return create(LeaseBudgetResponseSchema, { grants, holders: Math.max(1, this.#seen.size) });
   }
 
-  /** Reads the states; a budget seen for the first time begins with what is booked in its window. */
-  async #open(wanted: readonly { readonly spec: BudgetSpec; readonly window: BudgetWindow }[]): Promise<readonly Open[]> {
+  /**
+   * Reads the states. A budget seen for the first time begins with what is booked in its window of attempts from before its holders
+   * began to count; one that began earlier than those known moves that moment, so that nothing counts twice.
+   */
+  async #open(wanted: readonly Wanted[]): Promise<readonly Open[]> {
     const rows = new Map<string, BudgetRow>();
     for (const row of await this.#deps.store.loadBudgets(wanted.map(({ spec, window }) => keyOf(spec.id, window.id))))
       rows.set(row.key, row);
     const open: Open[] = [];
-    for (const { spec, window } of wanted) {
+    for (const { spec, window, sinceMs } of wanted) {
       const row = rows.get(keyOf(spec.id, window.id));
-      const owner = row ? BudgetOwner.decode(row.state) : new BudgetOwner(await this.#booked(spec, window));
+      const owner = row ? BudgetOwner.decode(row.state) : new BudgetOwner(await this.#booked(spec, window, sinceMs), sinceMs);
+      if (sinceMs < owner.baseUntilMs) owner.rebase(await this.#booked(spec, window, sinceMs), sinceMs);
       open.push({ spec, window, owner, revision: row?.revision ?? 0n });
     }
     return open;
@@ -166,12 +183,15 @@ export class BudgetDesk {
     for (const { spec, window, owner } of open) if (owner.hasDead(nowMs)) owner.forget(await this.#booked(spec, window), nowMs);
   }
 
-  async #booked(spec: BudgetSpec, window: BudgetWindow): Promise<bigint> {
+  /** What is booked in a window of attempts that began before `beforeMs`. */
+  async #booked(spec: BudgetSpec, window: BudgetWindow, beforeMs = EVERYTHING_MS): Promise<bigint> {
+    const untilMs = Math.min(window.untilMs, beforeMs);
+    if (untilMs <= window.fromMs) return 0n;
     const rows = await this.#deps.store.costs({
       by: ["tenant", "team", "key_id"],
       limit: GROUPS_MAX,
       ...(Number.isFinite(window.fromMs) ? { sinceMs: window.fromMs } : {}),
-      ...(Number.isFinite(window.untilMs) ? { untilMs: window.untilMs } : {}),
+      ...(untilMs < EVERYTHING_MS ? { untilMs } : {}),
     });
     let sum = 0n;
     for (const { group, costNanoUsd } of rows) if (isCharged(spec, group[0]!, group[1]!, group[2]!)) sum += costNanoUsd;

@@ -47,11 +47,28 @@ const SLICE_PARTS = 8n;
 export class BudgetOwner {
   readonly #holders = new Map<string, Holder>();
   #spent: bigint;
+  /** What was booked before any holder counted, and since when one does, ms since the epoch; 0 = settled for good. */
+  #base: bigint;
+  #baseUntilMs: number;
   #alerted: number[] = [];
 
-  /** `spent` is what the ledger has booked in the window already. */
-  constructor(spent: bigint) {
+  /** `spent` is what the ledger has booked in the window of attempts that began before `untilMs`: what began later holders report. */
+  constructor(spent: bigint, untilMs = 0) {
     this.#spent = spent;
+    this.#base = spent;
+    this.#baseUntilMs = untilMs;
+  }
+
+  /** Until when what is booked is counted besides what holders report, ms since the epoch; a holder that counts since before moves it. */
+  get baseUntilMs(): number {
+    return this.#baseUntilMs;
+  }
+
+  /** Takes `base` for what was booked before `untilMs`. */
+  rebase(base: bigint, untilMs: number): void {
+    this.#spent += base - this.#base;
+    this.#base = base;
+    this.#baseUntilMs = untilMs;
   }
 
   /** The state as text. */
@@ -64,17 +81,20 @@ export class BudgetOwner {
       holder.seenAtMs,
       holder.recalled,
     ]);
-    return JSON.stringify({ spent: String(this.#spent), holders, alerted: this.#alerted });
+    const base = [String(this.#base), this.#baseUntilMs];
+    return JSON.stringify({ spent: String(this.#spent), base, holders, alerted: this.#alerted });
   }
 
   /** The state again. */
   static decode(text: string): BudgetOwner {
-    const { spent, holders, alerted } = JSON.parse(text) as {
+    const { spent, base, holders, alerted } = JSON.parse(text) as {
       spent: string;
+      base?: [string, number];
       holders: [string, string, string, string, number, boolean][];
       alerted: number[];
     };
     const owner = new BudgetOwner(BigInt(spent));
+    if (base !== undefined) [owner.#base, owner.#baseUntilMs] = [BigInt(base[0]), base[1]];
     owner.#alerted = alerted;
     for (const [id, spentTotal, held, sequence, seenAtMs, recalled] of holders)
       owner.#holders.set(id, { spentTotal: BigInt(spentTotal), held: BigInt(held), sequence: BigInt(sequence), seenAtMs, recalled });
@@ -103,6 +123,7 @@ export class BudgetOwner {
   forget(booked: bigint, nowMs: number): void {
     for (const [id, holder] of this.#holders) if (nowMs - holder.seenAtMs >= HOLDER_DEAD_MS) this.#holders.delete(id);
     if (booked > this.#spent) this.#spent = booked;
+    this.#baseUntilMs = 0;
   }
 
   /** Takes a report and grants what is wanted, whole or not at all below `need`; when it cannot, the others are to give back. */

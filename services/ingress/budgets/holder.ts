@@ -80,10 +80,11 @@ export class BudgetHolder {
 
   /** The slice of a budget's present window. */
   slice(spec: BudgetSpec): Slice {
-    const window = windowAt(spec.period, this.#deps.clock.now());
+    const nowMs = this.#deps.clock.now();
+    const window = windowAt(spec.period, nowMs);
     const key = `${spec.id}@${window.id}`;
     let slice = this.#slices.get(key);
-    if (slice === undefined) this.#slices.set(key, (slice = new Slice(spec, window)));
+    if (slice === undefined) this.#slices.set(key, (slice = new Slice(spec, window, nowMs)));
     return slice;
   }
 
@@ -237,8 +238,9 @@ export class BudgetHolder {
 }
 
 function askOf(slice: Slice, want: bigint, need: bigint): BudgetAsk {
-  const { lease, spec, window, spentTotal } = slice;
-  return create(BudgetAskSchema, { budget: spec.id, window: window.id, spentTotal, held: lease.reserved + lease.free, want, need });
+  const { lease, spec, window, spentTotal, sinceMs } = slice;
+  const held = lease.reserved + lease.free;
+  return create(BudgetAskSchema, { budget: spec.id, window: window.id, spentTotal, held, want, need, sinceMs });
 }
 
 /** The refusal of a spent budget: names it and says when it begins anew. */

@@ -19,6 +19,8 @@ const AHEAD = 16n;
 export class Slice {
   readonly spec: BudgetSpec;
   readonly window: BudgetWindow;
+  /** When the first request asked for it, ms since the epoch. */
+  readonly sinceMs: number;
   readonly lease = new BudgetLease();
   waiters: Waiter[] = [];
   /** Settled here in this window, nano-USD. */
@@ -31,9 +33,10 @@ export class Slice {
   left: bigint | undefined;
   #toldSpent = 0n;
 
-  constructor(spec: BudgetSpec, window: BudgetWindow) {
+  constructor(spec: BudgetSpec, window: BudgetWindow, sinceMs: number) {
     this.spec = spec;
     this.window = window;
+    this.sinceMs = sinceMs;
   }
 
   get key(): string {

@@ -103,7 +103,10 @@ test("requests, tokens and calls at once: what is said to remain is let in, the 
   assert.deepEqual([more.status, more.code], [429, "rate_limit_exceeded"]);
   const narrow = await keys("create", "--tenant", "narrow");
   const statuses = (await Promise.all([ask(narrow.key, 4, "slow"), ask(narrow.key, 4, "slow")])).map(({ status }) => status);
-  assert.deepEqual(statuses.toSorted((a, b) => a - b), [200, 429]);
+  assert.deepEqual(
+    statuses.toSorted((a, b) => a - b),
+    [200, 429],
+  );
   assert.equal(attemptsSeen(simulation) - seen, 4);
 });
 

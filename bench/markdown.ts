@@ -15,6 +15,8 @@ export interface Machine {
   readonly pinning: string;
   /** Load average before the run: what else was going on. */
   readonly loadAverage: number;
+  /** Median time of a small write and its fdatasync, ms. */
+  readonly syncMs: number;
   /** UTC date, `2026-11-22`. */
   readonly date: string;
 }
@@ -43,6 +45,7 @@ ${(plan.durationMs / 1000).toFixed(1)} s each after ${(plan.warmupMs / 1000).toF
 
 - ${machine.date}, ${machine.cpu}, ${machine.cores} cores, ${(machine.memoryBytes / 1e9).toFixed(1)} GB, Linux ${machine.kernel}, Node ${machine.node}; load average before the run ${machine.loadAverage.toFixed(2)}
 - ${machine.pinning}
+- a small write and its fdatasync take ${machine.syncMs.toFixed(2)} ms here (median): no answer of Signalbox leaves before its attempt is on the disk, which no other gateway here does
 - Requests of about 1 KB; answers of 600 B, or streams of 50 chunks, from a fake upstream that answers at once (paced: 25 chunks a second)
 - Signalbox runs with everything on: keys, analysis, decision, intent and ledger, events, metrics, logs, 10 % of the traces to a collector
 - added = the gateway's percentile less the percentile without a gateway, same round, same rate

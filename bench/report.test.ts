@@ -88,6 +88,7 @@ test("the report names every target, those that are absent with the reason", () 
     node: "v24",
     pinning: "pinned",
     loadAverage: 0.5,
+    syncMs: 0.4,
     date: "2026-11-22",
   };
   const text = reportMarkdown(RESULTS, planOf(true), machine);

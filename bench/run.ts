@@ -1,5 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -46,7 +57,7 @@ async function main(): Promise<void> {
   const plan = { ...planOf(values.quick === true), ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }) };
   const only = values.only?.split(",");
   const folder = mkdtempSync(join(tmpdir(), "signalbox-bench-"));
-  const machine = describeMachine();
+  const machine = describeMachine(folder);
   say(`bench in ${folder}; ${machine.pinning}`);
   const canPin = isPinned();
   const pinLoad = canPin ? ["taskset", "-c", LOAD_CORE] : [];
@@ -123,7 +134,21 @@ function canUseCores(): boolean {
   }
 }
 
-function describeMachine(): Machine {
+/** Writes of 300 bytes with fdatasync, as each answer waits for one; the median, ms. */
+function syncMs(folder: string): number {
+  const file = openSync(join(folder, "sync"), "w");
+  const record = Buffer.alloc(300);
+  const times = Array.from({ length: 200 }, () => {
+    const startMs = performance.now();
+    writeSync(file, record);
+    fdatasyncSync(file);
+    return performance.now() - startMs;
+  });
+  closeSync(file);
+  return times.toSorted((a, b) => a - b)[times.length / 2]!;
+}
+
+function describeMachine(folder: string): Machine {
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown CPU",
     cores: cpus().length,
@@ -134,6 +159,7 @@ function describeMachine(): Machine {
       ? `the gateway on core ${GATEWAY_CORE}; load generator, upstream and collector on core ${LOAD_CORE}`
       : "not pinned: no taskset here",
     loadAverage: loadavg()[0]!,
+    syncMs: syncMs(folder),
     date: new Date().toISOString().slice(0, 10),
   };
 }

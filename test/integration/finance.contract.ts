@@ -17,6 +17,16 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
 
   const cli = (...argv: readonly string[]): Promise<{ code: number; out: string }> => commandLine(gateway, argv);
 
+  const saysItsCost = async (): Promise<boolean> => {
+    const answer = await fetch(`${gateway.api}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "chat", messages: [{ role: "user", content: "what does it cost" }] }),
+    });
+    await answer.arrayBuffer();
+    return answer.headers.has("x-signalbox-cost-usd");
+  };
+
   before(async () => {
     simulation = await startSimulation([simulatedBackend("fin-a", "openai", 1), simulatedBackend("fin-b", "anthropic", 1.04)]);
     gateway = await startGateway({
@@ -27,6 +37,8 @@ export function financeSuite(topology: TopologyName, tamper: (gateway: Gateway) 
         tenants: { default: { budgets: [{ amount: "$50", per: "month", mode: "soft", alert: ["50%"] }] } },
       },
     });
+    // An ingress serves before its prices are there, and cannot say then what a call costs.
+    while (!(await saysItsCost()));
     simulation.simulator.fault("fin-a", "error", { p: 0.1 });
     lines = await sendLoad({
       api: gateway.api,

@@ -8,23 +8,27 @@ import { freePorts } from "#deploy/local/ports.ts";
 import { spawnJsonServer, spawnServer, waitFor } from "../harness/spawn.ts";
 import { chatBody, type LoadReport, runLoadInChild } from "../load/index.ts";
 
-/** What shadow copies cost the clients: the same load on a model without experiment and on models whose every request is copied to an arm that is dead, hangs, or answers garbage. */
+/**
+ * What shadow copies cost the clients: the same load on a model without experiment and on models whose every request is copied to an
+ * arm that is dead, hangs, or answers garbage. A second model without copies shows what the machine alone makes of a ratio.
+ */
 
 const LAUNCHER = fileURLToPath(new URL("../../bin/signalbox", import.meta.url));
 const UPSTREAM = fileURLToPath(new URL("../upstream.ts", import.meta.url));
 
 /** Models by the arm their requests are copied to. */
-const ARMS = ["none", "dead", "slow", "garbage"] as const;
+const ARMS = ["none", "again", "dead", "slow", "garbage"] as const;
 type Arm = (typeof ARMS)[number];
+
+const isPlain = (arm: Arm): boolean => arm === "none" || arm === "again";
 
 /** Loads: whole answers from an upstream that answers at once (the gateway's own time shows), and streams of 8 tokens at 25 tokens/s (what clients see). */
 const LOADS = [
-  { name: "json", stream: false, tokens: 16, rps: 50, paced: false },
-  { name: "sse", stream: true, tokens: 8, rps: 15, paced: true },
+  { name: "json", stream: false, tokens: 16, rps: 50, paced: false, rounds: 20 },
+  { name: "sse", stream: true, tokens: 8, rps: 15, paced: true, rounds: 8 },
 ] as const;
 
 /** Many short rounds in turns: a slow moment of the machine then hits every arm alike. */
-const ROUNDS = 8;
 const WARMUP_MS = 500;
 const DURATION_MS = 2_000;
 
@@ -35,7 +39,7 @@ function listen(answer: Parameters<typeof createServer>[1]): Promise<{ server: S
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve({ server, port: (server.address() as AddressInfo).port })));
 }
 
-function configText(ports: Readonly<Record<Arm | "fast" | "paced", number>>): string {
+function configText(ports: Readonly<Record<"fast" | "paced" | "dead" | "slow" | "garbage", number>>): string {
   const backend = (port: number): string =>
     `{ provider: openai-compatible, url: "http://127.0.0.1:${port}/v1", model: m, context: 128k, concurrency: { mode: fixed, max: 4096 }, price: { per_million: { input: $0.25, output: $2.00 } } }`;
   const lines = ["version: 1", "auth: { mode: open }", "backends:"];
@@ -45,9 +49,9 @@ function configText(ports: Readonly<Record<Arm | "fast" | "paced", number>>): st
     ARMS.map((arm) => ({ model: `${name}-${arm}`, arm, primary: paced ? "paced" : "fast" })),
   );
   for (const { model, arm, primary } of models)
-    lines.push(`  ${model}: { candidates: [${arm === "none" ? primary : `${primary}, ${arm}`}] }`);
+    lines.push(`  ${model}: { candidates: [${isPlain(arm) ? primary : `${primary}, ${arm}`}] }`);
   lines.push("experiments:");
-  for (const { model, arm, primary } of models.filter(({ arm: each }) => each !== "none")) {
+  for (const { model, arm, primary } of models.filter(({ arm: each }) => !isPlain(each))) {
     const arms = `{ control: { weight: 100%, backends: [${primary}] }, next: { weight: 0%, backends: [${arm}] } }`;
     lines.push(`  x-${model}: { model: ${model}, unit: request, arms: ${arms}, share_shadow: 100%, shadow_budget: $1000 }`);
   }
@@ -61,7 +65,6 @@ async function main(): Promise<void> {
   const garbage = await listen((_request, response) => response.end("garbage"));
   const [api, admin, grpc, dead] = await freePorts(4);
   const ports = {
-    none: 0,
     fast: upstream.ready.port,
     paced: upstream.ready.pacedPort,
     dead: dead!,
@@ -89,37 +92,38 @@ async function main(): Promise<void> {
   }
 }
 
-/** All arms in turns, so that a slow minute of the machine hits each of them; medians over the rounds. */
+/** All arms in turns, so that a slow minute of the machine hits each of them; each round is held against the one without copies beside it. */
 async function compare(load: (typeof LOADS)[number], port: number): Promise<void> {
   const reports = new Map<Arm, LoadReport[]>(ARMS.map((arm) => [arm, []]));
-  for (let round = 1; round <= ROUNDS; round++) {
+  for (let round = 1; round <= load.rounds; round++) {
     for (const arm of ARMS) reports.get(arm)!.push(await run(load, arm, port));
   }
-  const plain = { median: shown(reports.get("none")!, medianOf), quietest: shown(reports.get("none")!, (values) => Math.min(...values)) };
+  const plain = reports.get("none")!;
   for (const arm of ARMS) {
     const of = reports.get(arm)!;
-    const median = shown(of, medianOf);
-    const quietest = shown(of, (values) => Math.min(...values));
     const errors = of.reduce((sum, each) => sum + each.errors, 0);
     const ok = of.reduce((sum, each) => sum + each.ok, 0);
     const kinds = errors === 0 ? "" : ` ${JSON.stringify(of.map(({ errorsByKind }) => errorsByKind))}`;
-    const figures = `median round ${textOf(median, plain.median)}, quietest ${textOf(quietest, plain.quietest)}`;
-    say(`${load.name.padEnd(5)} copies to ${arm.padEnd(8)} ${figures}; ${ok} answers, ${errors} failures${kinds}`);
+    const figures = (["p50", "p95"] as const).map((key) => {
+      const ratios = of.map(({ latency }, round) => latency[key] / plain[round]!.latency[key]);
+      return `${key} ${medianOf(of.map(({ latency }) => latency[key])).toFixed(2)} ms${arm === "none" ? "" : ` (${ratioText(ratios)})`}`;
+    });
+    say(`${load.name.padEnd(5)} ${titleOf(arm).padEnd(18)} ${figures.join(", ")}; ${ok} answers, ${errors} failures${kinds}`);
   }
 }
 
-interface Shown {
-  readonly p50: number;
-  readonly p95: number;
+function titleOf(arm: Arm): string {
+  if (arm === "none") return "no copies";
+  return arm === "again" ? "no copies, again" : `copies to ${arm}`;
 }
 
-/** Percentiles over the rounds. Another program's load only ever adds: on a busy machine the quietest round says most. */
-function shown(reports: readonly LoadReport[], pick: (values: readonly number[]) => number): Shown {
-  return { p50: pick(reports.map(({ latency }) => latency.p50)), p95: pick(reports.map(({ latency }) => latency.p95)) };
-}
-
-function textOf({ p50, p95 }: Shown, plain: Shown): string {
-  return `p50 ${p50.toFixed(2)} ms (x${(p50 / plain.p50).toFixed(3)}) p95 ${p95.toFixed(2)} ms (x${(p95 / plain.p95).toFixed(3)})`;
+/** The median of the rounds' ratios with its 95 % interval by order statistics (Conover, Practical Nonparametric Statistics, 3.2). */
+function ratioText(ratios: readonly number[]): string {
+  const sorted = ratios.toSorted((a, b) => a - b);
+  const reach = 0.98 * Math.sqrt(sorted.length);
+  const low = sorted[Math.max(0, Math.floor(sorted.length / 2 - reach))]!;
+  const high = sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length / 2 + reach))]!;
+  return `x${medianOf(ratios).toFixed(3)}, 95 % within ${low.toFixed(3)} to ${high.toFixed(3)}`;
 }
 
 function run(load: (typeof LOADS)[number], arm: Arm, port: number): Promise<LoadReport> {

@@ -49,7 +49,10 @@ export const litellm: Target = {
       `  - { model_name: ${model}, litellm_params: { model: openai/${MODEL}, api_base: "${upstreamOf(environment, isPaced)}", api_key: bench } }\n`;
     writeFileSync(file, `model_list:\n${entry(MODEL, false)}${entry(PACED_MODEL, true)}`);
     const command = [...environment.pin, path, "--config", file, "--port", String(port), "--host", "127.0.0.1", "--num_workers", "1"];
-    const server = spawnServer(command, `${environment.folder}/litellm.log`, { LITELLM_LOG: "ERROR" });
+    const server = spawnServer(command, `${environment.folder}/litellm.log`, {
+      LITELLM_LOG: "ERROR",
+      LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY: "true",
+    });
     await waitFor(server, `http://127.0.0.1:${port}/health/liveliness`, (status) => status === 200);
     return {
       endpoint: (isPaced) => ({

@@ -210,7 +210,7 @@ export class ClassQueue {
   #leastServed(nowMs: number): number {
     let least = Number.POSITIVE_INFINITY;
     for (const tenant of this.#waiting.keys()) least = Math.min(least, this.fairness.served(tenant, nowMs));
-    return least === Number.POSITIVE_INFINITY ? 0 : least;
+    return least === Number.POSITIVE_INFINITY ? this.fairness.lastServed(nowMs) : least;
   }
 }
 

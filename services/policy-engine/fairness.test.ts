@@ -86,6 +86,21 @@ test("silence earns no burst: who comes back is lifted to the least served of th
   assert.ok(line.count("sleeper", 200) <= 21, String(line.count("sleeper", 200)));
 });
 
+test("a newcomer served before anybody waits does not go before those served until then", () => {
+  // Its counter began at nothing with its first dispatch, and a flood went before everybody until that was made up for.
+  const line = new Line();
+  for (let count = 0; count < 40; count++) line.scheduler.served("standard", "resident", 1_000, 0);
+  for (let count = 0; count < 20; count++) line.scheduler.served("standard", "newcomer", 1_000, 0);
+  for (let count = 0; count < 50; count++) line.ask("newcomer");
+  for (let count = 0; count < 10; count++) line.ask("resident");
+  line.serve(20);
+  assert.equal(
+    line.served.slice(0, 10).every((each) => each.tenant === "resident"),
+    true,
+    JSON.stringify(line.served.slice(0, 10)),
+  );
+});
+
 test("debts halve in a minute, so a heavy user of the past is soon an ordinary one", () => {
   const line = new Line();
   const { scheduler } = line;

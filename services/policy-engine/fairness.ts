@@ -17,10 +17,13 @@ interface Account {
 
 /**
  * Virtual token counters (VTC, OSDI 2024) with decay: what each tenant was served, in weighted tokens. Whoever has the least goes
- * next. A tenant that comes back from idleness is lifted to the least of those waiting, so that silence earns no burst.
+ * next. A tenant that comes back from idleness is lifted to the least of those waiting, or to whoever was served last where nobody
+ * waits, so that silence earns no burst.
  */
 export class Fairness {
   readonly #accounts = new Map<string, Account>();
+  /** Whoever was served last. */
+  #last = "";
 
   /** Weighted tokens served, as of `nowMs`. */
   served(tenant: string, nowMs: number): number {
@@ -28,7 +31,22 @@ export class Fairness {
     return account === undefined ? 0 : account.service * 2 ** ((account.atMs - nowMs) / HALF_LIFE_MS);
   }
 
-  /** Adds service; negative when a prediction charged too much. */
+  /** What whoever was served last has been served in all; 0 = nobody yet. */
+  lastServed(nowMs: number): number {
+    return this.served(this.#last, nowMs);
+  }
+
+  /**
+   * Serves a tenant. One that was idle is lifted first, though it does not wait: a newcomer that fills every engine before anybody
+   * has to wait would go before all others as soon as they must.
+   */
+  serve(tenant: string, weightedTokens: number, nowMs: number): void {
+    if (this.#isIdle(tenant, nowMs)) this.lift(tenant, this.lastServed(nowMs), nowMs);
+    this.charge(tenant, weightedTokens, nowMs);
+    this.#last = tenant;
+  }
+
+  /** Corrects what was served; negative when a prediction charged too much. */
   charge(tenant: string, weightedTokens: number, nowMs: number): void {
     this.#set(tenant, Math.max(0, this.served(tenant, nowMs) + weightedTokens), nowMs);
   }
@@ -39,10 +57,13 @@ export class Fairness {
    * use, so it keeps a credit that is bounded.
    */
   lift(tenant: string, floor: number, nowMs: number): void {
-    const account = this.#accounts.get(tenant);
-    const isIdle = account === undefined || nowMs - account.atMs > ACTIVE_MS;
-    const least = isIdle ? floor : floor - ACTIVE_CREDIT;
+    const least = this.#isIdle(tenant, nowMs) ? floor : floor - ACTIVE_CREDIT;
     if (this.served(tenant, nowMs) < least) this.#set(tenant, least, nowMs);
+  }
+
+  #isIdle(tenant: string, nowMs: number): boolean {
+    const account = this.#accounts.get(tenant);
+    return account === undefined || nowMs - account.atMs > ACTIVE_MS;
   }
 
   #set(tenant: string, service: number, nowMs: number): void {

@@ -186,7 +186,8 @@ export class Holdings {
     backend.rates.take(holding.request.inputTokens, nowMs);
     if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(hold, nowMs);
-    this.#state.shares.take(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
+    this.#state.shares.enter(hold.model, hold.tenant);
+    this.#state.shares.give(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
     hold.slot = this.#live.add(hold);
     return hold;
   }
@@ -222,7 +223,7 @@ export class Holdings {
     const { backend } = hold;
     if (hold.pace !== undefined) backend.paces.leave(hold.pace);
     backend.inFlight -= hold.share;
-    this.#state.shares.release(hold.model, hold.tenant);
+    this.#state.shares.leave(hold.model, hold.tenant);
     backend.requests -= 1;
     backend.prefillTokens = Math.max(0, backend.prefillTokens - hold.prefillTokens);
     backend.contextTokens = Math.max(0, backend.contextTokens - hold.contextTokens);

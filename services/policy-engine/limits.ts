@@ -38,11 +38,16 @@ export function refreshLimit(backend: CompiledBackend, state: BackendState, pace
 
 /** The limit that holds now: what a peak may take up, or what an overloaded backend can do at its pace. */
 function peakLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number, nowMs: number): number {
-  const sustained = modelLimit(backend, state, OVERLOAD_SHARE * paceTargetMs);
+  const sustained = sustainedLimit(backend, state, paceTargetMs);
   if (state.load < (state.overloadSinceMs === Number.POSITIVE_INFINITY ? sustained : RELIEVED_SHARE * sustained)) {
     state.overloadSinceMs = Number.POSITIVE_INFINITY;
   } else if (state.overloadSinceMs > nowMs) state.overloadSinceMs = nowMs;
   return nowMs - state.overloadSinceMs >= OVERLOAD_AFTER_MS ? sustained : modelLimit(backend, state, PEAK_SHARE * paceTargetMs);
+}
+
+/** What it can do at its pace for as long as one likes. */
+export function sustainedLimit(backend: CompiledBackend, state: BackendState, paceTargetMs: number): number {
+  return modelLimit(backend, state, OVERLOAD_SHARE * paceTargetMs);
 }
 
 /**

@@ -280,6 +280,7 @@ export class LiveEngine {
     const { promise, resolve: settle } = Promise.withResolvers<Decision>();
     const refuse = (denial: Denial): void => {
       holder.waiters.delete(id);
+      this.#waitsNoMore(resolved);
       settle(this.#refusal(resolved.request, denial, this.#monoMs(), this.#monoMs() - startedMs));
     };
     const again = (holder.holdings.get(id)?.preemptions ?? 0) > 0;
@@ -287,8 +288,14 @@ export class LiveEngine {
     if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
     if (urgent && this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     holder.waiters.set(id, waiter);
+    if (resolved.class !== "batch") this.state.shares.enter(resolved.model.name, accountOf(resolved.request));
     this.#deliver.set(waiter, { holder, settle });
     return { waiter, promise };
+  }
+
+  /** Batch work waits by design: that makes nobody heavy. */
+  #waitsNoMore({ class: name, model, request }: Resolved): void {
+    if (name !== "batch") this.state.shares.leave(model.name, accountOf(request));
   }
 
   /** Holds a request back until another has computed the beginning of its prompt, where it gains by that; then it is decided anew. */
@@ -335,6 +342,7 @@ export class LiveEngine {
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);
+    this.#waitsNoMore(waiter.resolved);
     const follower = this.#follow(holder, verdict, resolved, waiter.arrivedMs);
     if (follower !== undefined && "promise" in follower) settle(follower.promise);
     else settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));
@@ -350,6 +358,7 @@ export class LiveEngine {
       const held = holder.holdings.get(request.decisionId);
       if (held !== undefined) this.#holdings.reserveAgain(held, evidence, reservation, nowMs);
       else holder.holdings.set(request.decisionId, this.#holdings.reserve(resolved, evidence, reservation, nowMs, holder));
+      if (this.state.shares.isDue) this.state.shares.refresh(this.#snapshot, this.state.backends, nowMs);
       if (resolved.class === "interactive") this.state.hedges.earn(this.#snapshot.config.resilience.hedge.budget);
       const { uncachedTokens, outputTokens } = reservation;
       this.scheduler.served(resolved.class, accountOf(request), uncachedTokens + OUTPUT_WEIGHT * outputTokens, nowMs);

@@ -125,14 +125,13 @@ export class Scheduler {
   served(name: SchedulingClass, tenant: string, weightedTokens: number, nowMs: number): void {
     const queue = this.#queue(name);
     queue.serve(weightedTokens, nowMs);
-    this.correct(name, tenant, weightedTokens, nowMs);
+    queue.fairness.serve(tenant, weightedTokens / this.#weightOf(tenant), nowMs);
     for (const each of this.#queues) if (each.depth > 0) each.earnPromotion();
   }
 
   /** Service that turned out larger or smaller than was charged. */
   correct(name: SchedulingClass, tenant: string, weightedTokens: number, nowMs: number): void {
-    const weight = this.#config.tenants.get(tenant)?.limits.weight ?? 1;
-    this.#queue(name).fairness.charge(tenant, weightedTokens / Math.max(Number.EPSILON, weight), nowMs);
+    this.#queue(name).fairness.charge(tenant, weightedTokens / this.#weightOf(tenant), nowMs);
   }
 
   /** Takes a waiter out without an answer. */
@@ -201,6 +200,10 @@ export class Scheduler {
     let all = 0;
     for (const each of this.#queues) all += each.servedTokens(nowMs);
     return all === 0 ? 1 : queue.servedTokens(nowMs) / all;
+  }
+
+  #weightOf(tenant: string): number {
+    return Math.max(Number.EPSILON, this.#config.tenants.get(tenant)?.limits.weight ?? 1);
   }
 
   #queue(name: SchedulingClass): ClassQueue {

@@ -29,10 +29,13 @@ function scene(parts = CONFIG): Scene {
     state,
     shares,
     give: (tenant, count) => {
-      for (let done = 0; done < count; done++) shares.take("chat", tenant, 1_000);
+      for (let done = 0; done < count; done++) {
+        shares.enter("chat", tenant);
+        shares.give("chat", tenant, 1_000);
+      }
     },
     refresh: (nowMs) => shares.refresh(snapshot, state.backends, nowMs),
-    heldFrom: (tenant) => NAMES.filter((_, index) => shares.mostFor("chat", tenant, index) < Number.POSITIVE_INFINITY),
+    heldFrom: (tenant) => NAMES.filter((_, index) => shares.mostFor("chat", tenant, index) === 1),
   };
 }
 
@@ -76,7 +79,7 @@ test("the engine kept clear first stays so although one that joined it for a whi
   refresh(250);
   assert.deepEqual(heldFrom("heavy"), ["fast", "also-fast"]);
   state.byName("fast")!.decodeRatio = 1.1;
-  for (let count = 0; count < 28; count++) shares.release("chat", "light");
+  for (let count = 0; count < 28; count++) shares.leave("chat", "light");
   for (let second = 1; second <= 180; second++) refresh(second * 1_000);
   assert.deepEqual(heldFrom("heavy"), ["fast"]);
   state.byName("fast")!.decodeRatio = 1.9;
@@ -90,6 +93,51 @@ test("a heavy tenant uses a clear engine only while it stands idle", () => {
   give("heavy", 200);
   refresh(0);
   assert.equal(shares.mostFor("chat", "heavy", 0), 1);
+});
+
+test("a flood is known by what it has in flight before its work adds up, and at once", () => {
+  // Four times the work of a tenant that was there before takes seconds to come by: by then every engine is full of it.
+  const { shares, give, refresh, heldFrom } = scene();
+  give("light", 2);
+  for (let done = 0; done < 30; done++) {
+    give("light", 1);
+    shares.leave("chat", "light");
+  }
+  refresh(0);
+  give("heavy", 12);
+  assert.equal(shares.isDue, false, "four times three in flight is not above that");
+  give("heavy", 1);
+  assert.equal(shares.isDue, true);
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), ["fast"]);
+  assert.equal(shares.isDue, false);
+});
+
+test("requests that wait count: who is given little for want of room is heavy all the same", () => {
+  const { shares, give, refresh, heldFrom } = scene();
+  give("light", 4);
+  give("heavy", 5);
+  for (let count = 0; count < 100; count++) shares.enter("chat", "heavy");
+  refresh(0);
+  assert.deepEqual(heldFrom("heavy"), ["fast"]);
+  for (let count = 0; count < 100; count++) shares.leave("chat", "heavy");
+  refresh(250);
+  assert.deepEqual(heldFrom("heavy"), []);
+});
+
+test("a heavy tenant has no peaks: engines that are not kept clear take of it what they can do at their pace", () => {
+  const paced = config(
+    NAMES.map((name) => backend(name, { provider: "vllm" })),
+    [model("chat", NAMES, { class: "interactive", sla: { ttftMs: 1_000, tpotMs: 50, deadlineMs: undefined } })],
+  );
+  const { shares, give, refresh } = scene(paced);
+  give("light", 2);
+  give("heavy", 200);
+  refresh(0);
+  const [, fast, slow] = NAMES.map((_, index) => shares.mostFor("chat", "heavy", index));
+  assert.ok(fast! > 60 && fast! < 90, String(fast));
+  assert.ok(slow! > 10 && slow! < fast!, String(slow));
+  assert.equal(shares.mostFor("chat", "light", 1), Number.POSITIVE_INFINITY);
 });
 
 test("weights say what is heavy", () => {
@@ -107,8 +155,8 @@ test("a flood that ends is forgotten with the light tenant's silence, and nothin
   give("light", 2);
   give("heavy", 200);
   refresh(0);
-  for (let count = 0; count < 200; count++) shares.release("chat", "heavy");
-  for (let count = 0; count < 2; count++) shares.release("chat", "light");
+  for (let count = 0; count < 200; count++) shares.leave("chat", "heavy");
+  for (let count = 0; count < 2; count++) shares.leave("chat", "light");
   for (let second = 1; second <= 600; second++) refresh(second * 1_000);
   assert.deepEqual(heldFrom("heavy"), []);
   give("heavy", 1);

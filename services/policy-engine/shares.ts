@@ -1,21 +1,28 @@
-import { modelLimit } from "./limits.ts";
+import { modelLimit, sustainedLimit } from "./limits.ts";
 import { gapMs } from "./predict.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
 /**
- * A tenant is heavy while it was given more than this many times the work, by weight, that the others were on average. Work given,
- * not requests in flight: on slow engines these grow, and whoever is kept from the fast ones would stay heavy for that.
+ * A tenant is heavy while it was given more than this many times the work, by weight, that the others were on average, or has this
+ * many times as many requests here as they had at their peaks: the work of a flood adds up in seconds, its requests in no time, and
+ * where there is room for few of them it is never given much.
  */
 const HEAVY_FACTOR = 4;
 
-/** It stays heavy until below this: being kept from some engines, it is given less. */
+/** Requests that others count for at least: a handful beside nobody's is no flood. */
+const PEAK_FLOOR = 1;
+
+/**
+ * By its work it stays heavy until below this: being kept from some engines, it is given less. Not by its requests: on slow engines
+ * these grow, and whoever is kept from the fast ones would stay heavy for that.
+ */
 const STAYS_HEAVY_FACTOR = 1.5;
 
-/** Work given, and the most a tenant had in flight, count for this long (e-fold), ms: light tenants have nothing in flight now and then. */
+/** Work given counts for this long (e-fold), ms. */
 const RECENT_TAU_MS = 10_000;
 
-/** The most a tenant had in flight counts for this long (e-fold), ms. */
+/** The most requests a tenant had here count for this long (e-fold), ms: light tenants have none now and then. */
 const PEAK_TAU_MS = 60_000;
 
 /** A tenant whose recent peak is below this is forgotten. */
@@ -44,94 +51,132 @@ const POOLS_MAX = 1_000;
 const TENANTS_MAX = 10_000;
 
 interface Occupancy {
-  inFlight: number;
-  /** Most in flight at once, and tokens given, lately; both fade. */
+  /** Share it is entitled to, as of the latest refresh. */
+  weight: number;
+  /** Its requests here: at some engine, or waiting for one. */
+  requests: number;
+  /** Most of them at once, and tokens given, lately; both fade. */
   peak: number;
   work: number;
 }
 
-/** One model: its tenants, those of them that are heavy, and the backends kept clear of these. */
+/** One model: its tenants, those of them that are heavy, the backends kept clear of these, and what they may fill of the others. */
 interface Pool {
   readonly tenants: Map<string, Occupancy>;
+  /** Peaks of all its tenants, by weight. */
+  peaks: number;
   readonly heavy: Set<string>;
   readonly clear: Map<number, number>;
+  readonly sustained: Map<number, number>;
 }
 
 /**
  * What tenants take up of the engines of a model. Fair turns in the queue do not help a light tenant when every engine is full of a
  * heavy one's work: it then finds none that keeps its pace. So while a heavy tenant has much more in flight than the others, as many
- * of the fastest engines as serve the others nearly as if idle are kept clear of it, at most half.
+ * of the fastest engines as serve the others nearly as if idle are kept clear of it, at most half. The others take of it what they
+ * can do at their pace in the long run: a peak is let in further, and what was sent there before the flood suffers by it.
  */
 export class TenantShares {
   readonly #pools = new Map<string, Pool>();
   #refreshedAtMs = 0;
+  #isDue = false;
 
-  /** A request of the tenant, expected to be of so many tokens, goes to some backend of the model. */
-  take(model: string, tenant: string, tokens: number): void {
-    let pool = this.#pools.get(model);
-    if (pool === undefined) {
-      if (this.#pools.size >= POOLS_MAX) return;
-      this.#pools.set(model, (pool = { tenants: new Map(), heavy: new Set(), clear: new Map() }));
-    }
-    let occupancy = pool.tenants.get(tenant);
-    if (occupancy === undefined) {
-      if (pool.tenants.size >= TENANTS_MAX) return;
-      pool.tenants.set(tenant, (occupancy = { inFlight: 0, peak: 0, work: 0 }));
-    }
-    occupancy.inFlight += 1;
-    occupancy.work += tokens;
-    if (occupancy.inFlight > occupancy.peak) occupancy.peak = occupancy.inFlight;
+  /** Whether somebody has become heavy since the last refresh: a flood fills every engine within a tick. */
+  get isDue(): boolean {
+    return this.#isDue;
   }
 
-  /** It has left that backend. */
-  release(model: string, tenant: string): void {
+  /** A request of the tenant comes: it goes to a backend of the model or waits for one, until it leaves. */
+  enter(model: string, tenant: string): void {
+    const pool = this.#poolOf(model);
+    const occupancy = pool === undefined ? undefined : occupancyOf(pool, tenant);
+    if (pool === undefined || occupancy === undefined) return;
+    occupancy.requests += 1;
+    if (occupancy.requests > occupancy.peak) {
+      pool.peaks += (occupancy.requests - occupancy.peak) / occupancy.weight;
+      occupancy.peak = occupancy.requests;
+    }
+    if (crowds(pool, occupancy) && !pool.heavy.has(tenant)) this.#isDue = true;
+  }
+
+  /** So many tokens of it are given to a backend. */
+  give(model: string, tenant: string, tokens: number): void {
     const occupancy = this.#pools.get(model)?.tenants.get(tenant);
-    if (occupancy !== undefined && occupancy.inFlight > 0) occupancy.inFlight -= 1;
+    if (occupancy !== undefined) occupancy.work += tokens;
+  }
+
+  /** It has left that backend, or waits no more. */
+  leave(model: string, tenant: string): void {
+    const occupancy = this.#pools.get(model)?.tenants.get(tenant);
+    if (occupancy !== undefined && occupancy.requests > 0) occupancy.requests -= 1;
   }
 
   /** Most requests at once up to which the tenant may use the backend (by index); Infinity = it is not held back there. */
   mostFor(model: string, tenant: string, backend: number): number {
     const pool = this.#pools.get(model);
     if (pool === undefined || pool.clear.size === 0 || !pool.heavy.has(tenant)) return Number.POSITIVE_INFINITY;
-    return pool.clear.get(backend) ?? Number.POSITIVE_INFINITY;
+    return pool.clear.get(backend) ?? pool.sustained.get(backend) ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Works out anew who is heavy and what is kept clear. To be called a few times a second. */
+  /** Works out anew who is heavy and what is kept clear. To be called a few times a second, and when it is due. */
   refresh(snapshot: PolicySnapshot, backends: readonly BackendState[], nowMs: number): void {
     const keep = Math.exp((this.#refreshedAtMs - nowMs) / RECENT_TAU_MS);
     const keepPeak = Math.exp((this.#refreshedAtMs - nowMs) / PEAK_TAU_MS);
     this.#refreshedAtMs = nowMs;
+    this.#isDue = false;
     for (const [model, pool] of this.#pools) {
-      fade(pool, keep, keepPeak);
+      fade(pool, snapshot, keep, keepPeak);
       if (pool.tenants.size === 0) this.#pools.delete(model);
-      const needed = pool.tenants.size < 2 ? 0 : markHeavy(pool, snapshot);
+      const needed = pool.tenants.size < 2 ? 0 : markHeavy(pool);
+      pool.sustained.clear();
       if (needed > 0) keepClear(pool, needed, snapshot.models.get(model)?.candidates ?? [], snapshot, backends, nowMs);
       else pool.clear.clear();
     }
   }
+
+  #poolOf(model: string): Pool | undefined {
+    let pool = this.#pools.get(model);
+    if (pool !== undefined || this.#pools.size >= POOLS_MAX) return pool;
+    this.#pools.set(model, (pool = { tenants: new Map(), peaks: 0, heavy: new Set(), clear: new Map(), sustained: new Map() }));
+    return pool;
+  }
 }
 
-function fade(pool: Pool, keep: number, keepPeak: number): void {
+function occupancyOf({ tenants }: Pool, tenant: string): Occupancy | undefined {
+  let occupancy = tenants.get(tenant);
+  if (occupancy !== undefined || tenants.size >= TENANTS_MAX) return occupancy;
+  tenants.set(tenant, (occupancy = { weight: 1, requests: 0, peak: 0, work: 0 }));
+  return occupancy;
+}
+
+function fade(pool: Pool, snapshot: PolicySnapshot, keep: number, keepPeak: number): void {
+  pool.peaks = 0;
   for (const [tenant, occupancy] of pool.tenants) {
-    occupancy.peak = Math.max(occupancy.inFlight, occupancy.peak * keepPeak);
+    occupancy.weight = Math.max(Number.EPSILON, snapshot.config.tenants.get(tenant)?.limits.weight ?? 1);
+    occupancy.peak = Math.max(occupancy.requests, occupancy.peak * keepPeak);
     occupancy.work *= keep;
+    pool.peaks += occupancy.peak / occupancy.weight;
     if (occupancy.peak >= PEAK_LEAST) continue;
     pool.tenants.delete(tenant);
     pool.heavy.delete(tenant);
   }
 }
 
-/** Marks the heavy tenants; returns what the others have in flight at their peaks, 0 when nobody is heavy. */
-function markHeavy(pool: Pool, snapshot: PolicySnapshot): number {
-  const byWeight = (tenant: string, { work }: Occupancy): number =>
-    work / Math.max(Number.EPSILON, snapshot.config.tenants.get(tenant)?.limits.weight ?? 1);
+/** Whether a tenant has so many more requests here than the others had at their peaks, by weight, that it is heavy whatever work that is. */
+function crowds({ tenants, peaks }: Pool, { requests, peak, weight }: Occupancy): boolean {
+  const others = tenants.size - 1;
+  return others > 0 && requests / weight > HEAVY_FACTOR * Math.max(PEAK_FLOOR, (peaks - peak / weight) / others);
+}
+
+/** Marks the heavy tenants; returns how many requests the others have at their peaks, 0 when nobody is heavy. */
+function markHeavy(pool: Pool): number {
   let all = 0;
-  for (const [tenant, occupancy] of pool.tenants) all += byWeight(tenant, occupancy);
+  for (const { work, weight } of pool.tenants.values()) all += work / weight;
   let light = 0;
   for (const [tenant, occupancy] of pool.tenants) {
-    const own = byWeight(tenant, occupancy);
+    const own = occupancy.work / occupancy.weight;
     const factor = pool.heavy.has(tenant) ? STAYS_HEAVY_FACTOR : HEAVY_FACTOR;
-    if (own > (factor * (all - own)) / (pool.tenants.size - 1)) pool.heavy.add(tenant);
+    if (own > (factor * (all - own)) / (pool.tenants.size - 1) || crowds(pool, occupancy)) pool.heavy.add(tenant);
     else {
       pool.heavy.delete(tenant);
       light += occupancy.peak;
@@ -156,6 +201,7 @@ function keepClear(
     const state = backends[index]!;
     if (!compiled.structural || state.ejected || snapshot.drained[index] === 1 || state.breaker.state(nowMs).kind !== "closed") continue;
     const most = Math.min(compiled.config.concurrency.max, modelLimit(compiled, state, snapshot.paceTargets[index]!));
+    pool.sustained.set(index, Math.max(1, sustainedLimit(compiled, state, snapshot.paceTargets[index]!)));
     const rank = ranks.indexOf(index);
     const paceMs = gapMs(compiled, state, 1, state.meanContext) / (rank < 0 ? 1 : STICKY ** (1 / (1 + rank)));
     engines.push({ index, room: Math.max(1, most), paceMs });

@@ -280,22 +280,16 @@ export class LiveEngine {
     const { promise, resolve: settle } = Promise.withResolvers<Decision>();
     const refuse = (denial: Denial): void => {
       holder.waiters.delete(id);
-      this.#waitsNoMore(resolved);
+      this.state.shares.endWait(resolved);
       settle(this.#refusal(resolved.request, denial, this.#monoMs(), this.#monoMs() - startedMs));
     };
-    const again = (holder.holdings.get(id)?.preemptions ?? 0) > 0;
-    const waiter = this.scheduler.enqueue(resolved, startedMs, refuse, again);
+    const waiter = this.scheduler.enqueue(resolved, startedMs, refuse, (holder.holdings.get(id)?.preemptions ?? 0) > 0);
     if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
     if (urgent && this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     holder.waiters.set(id, waiter);
-    if (resolved.class !== "batch") this.state.shares.enter(resolved.model.name, accountOf(resolved.request));
+    this.state.shares.beginWait(resolved);
     this.#deliver.set(waiter, { holder, settle });
     return { waiter, promise };
-  }
-
-  /** Batch work waits by design: that makes nobody heavy. */
-  #waitsNoMore({ class: name, model, request }: Resolved): void {
-    if (name !== "batch") this.state.shares.leave(model.name, accountOf(request));
   }
 
   /** Holds a request back until another has computed the beginning of its prompt, where it gains by that; then it is decided anew. */
@@ -342,7 +336,7 @@ export class LiveEngine {
     if (verdict.kind === "wait") return verdict.held ? "held" : "blocked";
     const { holder, settle } = this.#deliver.get(waiter)!;
     holder.waiters.delete(resolved.request.decisionId);
-    this.#waitsNoMore(waiter.resolved);
+    this.state.shares.endWait(waiter.resolved);
     const follower = this.#follow(holder, verdict, resolved, waiter.arrivedMs);
     if (follower !== undefined && "promise" in follower) settle(follower.promise);
     else settle(this.#finish(holder, verdict, resolved, startedMs, startedMs - waiter.arrivedMs));
@@ -396,8 +390,7 @@ export class LiveEngine {
     this.#deps.logger.info({ backend: backend.name, from: transition.from, to: transition.to }, "breaker changed");
     this.#fallbackStale = true;
     if (transition.to === "open") {
-      const nowMs = this.#monoMs();
-      const isOpen = (index: number): boolean => this.state.backends[index]!.breaker.state(nowMs).kind === "open";
+      const isOpen = (index: number): boolean => this.state.backends[index]!.breaker.state(this.#monoMs()).kind === "open";
       for (const { experiment, arm } of this.#snapshot.experiments.armsWithout(isOpen))
         this.experiments.broken(experiment.experiment, arm.name);
     }

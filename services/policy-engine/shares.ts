@@ -1,5 +1,6 @@
 import { modelLimit, sustainedLimit } from "./limits.ts";
 import { gapMs } from "./predict.ts";
+import { accountOf, type Resolved } from "./resolve.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -109,6 +110,16 @@ export class TenantShares {
   leave(model: string, tenant: string): void {
     const occupancy = this.#pools.get(model)?.tenants.get(tenant);
     if (occupancy !== undefined && occupancy.requests > 0) occupancy.requests -= 1;
+  }
+
+  /** A request waits for some backend. Batch work waits by design: that makes nobody heavy. */
+  beginWait({ class: name, model, request }: Resolved): void {
+    if (name !== "batch") this.enter(model.name, accountOf(request));
+  }
+
+  /** It waits no more, wherever it goes. */
+  endWait({ class: name, model, request }: Resolved): void {
+    if (name !== "batch") this.leave(model.name, accountOf(request));
   }
 
   /** Most requests at once up to which the tenant may use the backend (by index); Infinity = it is not held back there. */

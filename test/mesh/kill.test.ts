@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { meshMissing, startGateway, type Gateway } from "../support/gateway.ts";
 import { endings, sendLoad } from "../support/load.ts";
-import { assertBatchYields, LONE, lonely } from "../support/preemption.ts";
 import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 /** Requests per victim, enough that the kill falls into the middle and the victim's return too. */
@@ -22,15 +21,12 @@ else {
       simulatedBackend("a", "openai", 1),
       simulatedBackend("b", "openai", 1.05),
       simulatedBackend("c", "anthropic", 2),
-      LONE,
     ]);
-    const lone = lonely(simulation);
     gateway = await startGateway({
       topology: "mesh",
       config: {
-        ...lone,
-        backends: { ...simulation.backends, ...lone.backends },
-        models: { chat: { candidates: ["a", "b", "c"] }, ...lone.models },
+        backends: simulation.backends,
+        models: { chat: { candidates: ["a", "b", "c"] } },
       },
     });
   });
@@ -39,9 +35,6 @@ else {
     await gateway?.stop();
     await simulation?.stop();
   });
-
-  test("a batch request without content yields to an interactive one over the mesh, and is answered afterwards", () =>
-    assertBatchYields(gateway, simulation));
 
   for (const victim of VICTIMS) {
     test(`${victim} killed under load: no request fails, and it comes back`, async (t) => {

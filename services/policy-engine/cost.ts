@@ -1,5 +1,5 @@
 import { type PriceIndex, ratesAt } from "#libs/money/index.ts";
-import { gapMs, type Prediction, PRIOR } from "./predict.ts";
+import { gapMs, prefillMsPerToken, type Prediction } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -63,7 +63,7 @@ export function estimate(
 /** GPU time a request takes: its prefill, and its share of every iteration it is part of. */
 export function gpuSeconds(backend: CompiledBackend, state: BackendState, uncachedTokens: number, outputTokens: number): number {
   const n = state.load + 1;
-  const prefillMs = uncachedTokens * PRIOR.prefill * backend.scale * state.prefillRatio;
+  const prefillMs = prefillMsPerToken(backend, state) * uncachedTokens;
   const decodeMs = (outputTokens * gapMs(backend, state, n, state.contextTokens + state.peerContextTokens)) / n;
   return (prefillMs + decodeMs) / 1_000;
 }

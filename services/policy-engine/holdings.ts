@@ -186,8 +186,7 @@ export class Holdings {
     backend.rates.take(holding.request.inputTokens, nowMs);
     if (!isEmbeddings(holding)) learnDispatch(backend, holding.uncachedTokens, holding.request.inputTokens, nowMs);
     if (hold.compiled.structural && holding.request.prefixHashes.length > 0) this.#place(hold, nowMs);
-    this.#state.shares.enter(hold.model, hold.tenant);
-    this.#state.shares.give(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
+    this.#state.shares.enter(hold.model, hold.tenant, holding.uncachedTokens + holding.expectedOutput);
     hold.slot = this.#live.add(hold);
     return hold;
   }

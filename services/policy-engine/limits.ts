@@ -1,4 +1,4 @@
-import { PRIOR } from "./predict.ts";
+import { prefillMsPerToken, PRIOR } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -56,7 +56,7 @@ export function sustainedLimit(backend: CompiledBackend, state: BackendState, pa
  */
 export function modelLimit(backend: CompiledBackend, state: BackendState, aimMs: number): number {
   const decode = state.decodeRatio * backend.scale;
-  const promptMs = (state.prefillRatio * backend.scale * PRIOR.prefill * state.meanUncached) / Math.max(1, state.meanOutput);
+  const promptMs = (prefillMsPerToken(backend, state) * state.meanUncached) / Math.max(1, state.meanOutput);
   const perSequence = decode * (PRIOR.decode + PRIOR.kv * state.meanContext) + promptMs;
   const lone = decode * PRIOR.base + perSequence;
   const byPace = Math.floor((Math.max(aimMs, PACE_LONE_FACTOR * lone) - decode * PRIOR.base) / perSequence);

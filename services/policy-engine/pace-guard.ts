@@ -1,4 +1,4 @@
-import { gapMs, PRIOR } from "./predict.ts";
+import { gapMs, prefillMsPerToken } from "./predict.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -82,7 +82,7 @@ export class PaceGuard {
 
 /** Time a prompt takes up of an engine by what is learned of it, ms. */
 export function stallOf(backend: CompiledBackend, state: BackendState, uncachedTokens: number): number {
-  return state.prefillRatio * backend.scale * PRIOR.prefill * uncachedTokens;
+  return prefillMsPerToken(backend, state) * uncachedTokens;
 }
 
 /**

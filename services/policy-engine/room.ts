@@ -1,5 +1,5 @@
 import { PACE_LONE_FACTOR } from "./limits.ts";
-import { fixedOf, gapMs, prefillShare, PRIOR, rampOf } from "./predict.ts";
+import { fixedOf, gapMs, prefillMsPerToken, prefillShare, rampOf } from "./predict.ts";
 import type { SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -33,7 +33,7 @@ export function hasRoom(
 export function crowding(backend: CompiledBackend, state: BackendState, ttftTargetMs: number, paceTargetMs: number, nowMs: number): number {
   const context = state.contextTokens + state.peerContextTokens;
   const gap = gapMs(backend, state, state.load + 1, context);
-  const prefillMs = state.prefillRatio * backend.scale * PRIOR.prefill * (state.prefillTokens + state.peerPrefillTokens);
+  const prefillMs = prefillMsPerToken(backend, state) * (state.prefillTokens + state.peerPrefillTokens);
   const first = (fixedOf(state, nowMs) + 1.5 * gap + prefillMs) / ttftTargetMs;
   const pace =
     gap /

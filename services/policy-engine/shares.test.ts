@@ -29,10 +29,7 @@ function scene(parts = CONFIG): Scene {
     state,
     shares,
     give: (tenant, count) => {
-      for (let done = 0; done < count; done++) {
-        shares.enter("chat", tenant);
-        shares.give("chat", tenant, 1_000);
-      }
+      for (let done = 0; done < count; done++) shares.enter("chat", tenant, 1_000);
     },
     refresh: (nowMs) => shares.refresh(snapshot, state.backends, nowMs),
     heldFrom: (tenant) => NAMES.filter((_, index) => shares.mostFor("chat", tenant, index) === 1),

@@ -87,23 +87,18 @@ export class TenantShares {
     return this.#isDue;
   }
 
-  /** A request of the tenant comes: it goes to a backend of the model or waits for one, until it leaves. */
-  enter(model: string, tenant: string): void {
+  /** A request of the tenant comes, until it leaves: it waits for a backend of the model, or goes to one, which is given so many tokens. */
+  enter(model: string, tenant: string, tokens = 0): void {
     const pool = this.#poolOf(model);
     const occupancy = pool === undefined ? undefined : occupancyOf(pool, tenant);
     if (pool === undefined || occupancy === undefined) return;
     occupancy.requests += 1;
+    occupancy.work += tokens;
     if (occupancy.requests > occupancy.peak) {
       pool.peaks += (occupancy.requests - occupancy.peak) / occupancy.weight;
       occupancy.peak = occupancy.requests;
     }
     if (crowds(pool, occupancy) && !pool.heavy.has(tenant)) this.#isDue = true;
-  }
-
-  /** So many tokens of it are given to a backend. */
-  give(model: string, tenant: string, tokens: number): void {
-    const occupancy = this.#pools.get(model)?.tenants.get(tenant);
-    if (occupancy !== undefined) occupancy.work += tokens;
   }
 
   /** It has left that backend, or waits no more. */

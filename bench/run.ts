@@ -22,7 +22,7 @@ import { measureAll } from "./measure.ts";
 import { reportMarkdown, type Machine } from "./markdown.ts";
 import { planOf } from "./plan.ts";
 import { sectionOf } from "./section.ts";
-import type { BenchResults } from "./results.ts";
+import { median, type BenchResults } from "./results.ts";
 import { onPath } from "./targets/peers.ts";
 import { TARGETS, type BenchEnvironment, type RunningTarget, type TargetId } from "./targets/index.ts";
 
@@ -145,7 +145,7 @@ function syncMs(folder: string): number {
     return performance.now() - startMs;
   });
   closeSync(file);
-  return times.toSorted((a, b) => a - b)[times.length / 2]!;
+  return median(times);
 }
 
 function describeMachine(folder: string): Machine {

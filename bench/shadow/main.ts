@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { freePorts } from "#deploy/local/ports.ts";
 import { spawnJsonServer, spawnServer, waitFor } from "../harness/spawn.ts";
 import { chatBody, type LoadReport, runLoadInChild } from "../load/index.ts";
+import { median } from "../results.ts";
 
 /**
  * What shadow copies cost the clients: the same load on a model without experiment and on models whose every request is copied to an
@@ -106,7 +107,7 @@ async function compare(load: (typeof LOADS)[number], port: number): Promise<void
     const kinds = errors === 0 ? "" : ` ${JSON.stringify(of.map(({ errorsByKind }) => errorsByKind))}`;
     const figures = (["p50", "p95"] as const).map((key) => {
       const ratios = of.map(({ latency }, round) => latency[key] / plain[round]!.latency[key]);
-      return `${key} ${medianOf(of.map(({ latency }) => latency[key])).toFixed(2)} ms${arm === "none" ? "" : ` (${ratioText(ratios)})`}`;
+      return `${key} ${median(of.map(({ latency }) => latency[key])).toFixed(2)} ms${arm === "none" ? "" : ` (${ratioText(ratios)})`}`;
     });
     say(`${load.name.padEnd(5)} ${titleOf(arm).padEnd(18)} ${figures.join(", ")}; ${ok} answers, ${errors} failures${kinds}`);
   }
@@ -123,7 +124,7 @@ function ratioText(ratios: readonly number[]): string {
   const reach = 0.98 * Math.sqrt(sorted.length);
   const low = sorted[Math.max(0, Math.floor(sorted.length / 2 - reach))]!;
   const high = sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length / 2 + reach))]!;
-  return `x${medianOf(ratios).toFixed(3)}, 95 % within ${low.toFixed(3)} to ${high.toFixed(3)}`;
+  return `x${median(ratios).toFixed(3)}, 95 % within ${low.toFixed(3)} to ${high.toFixed(3)}`;
 }
 
 function run(load: (typeof LOADS)[number], arm: Arm, port: number): Promise<LoadReport> {
@@ -142,10 +143,6 @@ function run(load: (typeof LOADS)[number], arm: Arm, port: number): Promise<Load
     [],
     () => {},
   );
-}
-
-function medianOf(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 function say(text: string): void {

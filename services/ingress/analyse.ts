@@ -65,13 +65,15 @@ export function analyse(input: AnalyseInput): Analysis {
   const { chat, options } = input;
   const tools = extentOf(input, "tools") ?? extentOf(input, "functions");
   const size = sizePrompt(chat, tools ? tools.to - tools.from : 0);
-  const asked = { model: chat.model, user: chat.user, metadata: chat.metadata, byTier: classOfTier(chat), operation: Operation.CHAT };
+  const { model, user, metadata } = chat;
+  const resolved = input.catalog.resolve(model);
+  const asked = { model, resolved, user, metadata, byTier: classOfTier(chat), operation: Operation.CHAT };
   const decide = featuresOf(input, asked, size);
   decide.needs = needsOf(chat, size);
   decide.maxOutputTokens = chat.maxOutputTokens;
   decide.stream = chat.stream;
   decide.ttftTargetMs = options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0);
-  decide.prefixHashes = prefixOf(input, input.catalog.resolve(chat.model), tools);
+  decide.prefixHashes = prefixOf(input, resolved, tools);
   decide.templateHash = hashText(firstText(chat, "system", TEMPLATE_CHARS) || firstText(chat, "developer", TEMPLATE_CHARS));
   decide.conversation = hashText(firstText(chat, "user", CONVERSATION_CHARS));
   return { decide, size };
@@ -81,8 +83,9 @@ export function analyse(input: AnalyseInput): Analysis {
 export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequest): Analysis {
   const size = sizeInputs(request.texts, request.tokens);
   const { model, user } = request;
+  const resolved = input.catalog.resolve(model);
   const byTier = RequestClass.UNSPECIFIED;
-  const decide = featuresOf(input, { model, user, metadata: {}, byTier, operation: Operation.EMBEDDINGS }, size);
+  const decide = featuresOf(input, { model, resolved, user, metadata: {}, byTier, operation: Operation.EMBEDDINGS }, size);
   decide.needs = 1 << CAPABILITY_BITS.embeddings;
   return { decide, size };
 }
@@ -90,6 +93,8 @@ export function analyseEmbeddings(input: AnalyseContext, request: EmbeddingsRequ
 /** What the caller wrote that matters to a decision whatever is asked for. */
 interface Asked {
   readonly model: string;
+  /** The configured model's own name. */
+  readonly resolved: string;
   readonly user: string;
   readonly metadata: ChatRequest["metadata"];
   readonly byTier: RequestClass;
@@ -99,7 +104,7 @@ interface Asked {
 /** The features that every kind of call has; those of one kind are left empty. */
 function featuresOf(input: AnalyseContext, asked: Asked, size: PromptSize): DecideRequest {
   const { caller, options } = input;
-  const factor = input.factors.factor(input.catalog.resolve(asked.model), size.contentClass);
+  const factor = input.factors.factor(asked.resolved, size.contentClass);
   return {
     $typeName: "signalbox.policy.v1.DecideRequest",
     decisionId: input.decisionId,

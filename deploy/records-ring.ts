@@ -37,10 +37,7 @@ export class RecordsRing implements RecordPort {
     this.#dir = dir;
     this.#fileMax = Math.max(64 * 1024, Math.floor(maxBytes / FILES));
     this.#dropped = metrics
-      .counter(
-        "signalbox_decision_records_dropped_total",
-        "Decision records that came too fast, and blocks of them that the disk was too slow for.",
-      )
+      .counter("signalbox_decision_records_dropped_total", "Blocks of decision records that the disk was too slow for.")
       .with();
     this.#written = metrics.counter("signalbox_decision_record_bytes_total", "Bytes of decision records written.").with();
     this.#sequence = sequencesIn(dir).at(-1) ?? 0;
@@ -57,10 +54,6 @@ export class RecordsRing implements RecordPort {
     this.#waiting.push(framed);
     this.#waitingBytes += framed.length;
     if (!this.#isWriting) this.#writeNext();
-  }
-
-  dropped(): void {
-    this.#dropped.add();
   }
 
   async *blocks(): AsyncIterable<Uint8Array> {

@@ -8,8 +8,6 @@ import { demandOf, type Denial, isDenial, resolve, type Resolved } from "./resol
 import type { PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
-const NO_IDS: readonly string[] = [];
-
 /** What a decision was made from, kept for its record. */
 export interface Evidence {
   readonly request: DecideRequest;
@@ -23,10 +21,6 @@ export interface Evidence {
   readonly made: Pick<PolicySnapshot, "config" | "control">;
   /** The backends of the experiment's other arms as they would have been judged; undefined without an experiment, or for dry runs. */
   readonly others: Others | undefined;
-  /** Ids of the answers that came of it, as they become known. */
-  responseIds: readonly string[];
-  /** Whether its record was handed on: ids that come later are told apart. */
-  written: boolean;
 }
 
 /** Judged, but not for this request's arm. */
@@ -176,7 +170,7 @@ function evidenceOf(
   made: Evidence["made"],
   others: Others | undefined,
 ): Evidence {
-  return { request, decision, excluded, terms, decidedAtMs, made, others, responseIds: NO_IDS, written: false };
+  return { request, decision, excluded, terms, decidedAtMs, made, others };
 }
 
 function decided(evidence: Evidence, reservation: Reservation | undefined): Verdict & { readonly kind: "decided" } {

@@ -1,6 +1,7 @@
 export { createPolicyEngine, type PolicyEngineDeps, type PolicyEngineHost } from "./module.ts";
 export { MemoryRecords, type DecisionRecords } from "./records.ts";
-export { readBlock, StoredRecords, type RecordPort } from "./records-file.ts";
+export { readBlock } from "./record-blocks.ts";
+export { StoredRecords, type RecordPort } from "./records-file.ts";
 export { decodePolicy, type RecordedPolicy } from "./recorded-policy.ts";
 export { policyRpc } from "./rpc.ts";
 export { checkRule } from "./rules.ts";

@@ -1,21 +1,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { DecisionRecordSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { evidence, recordsContract } from "./records.contract.ts";
+import { writeEvidence } from "./decision-writer.ts";
+import type { Evidence } from "./engine.ts";
+import { readBlock } from "./record-blocks.ts";
 import { type RecordPort, StoredRecords } from "./records-file.ts";
-import { MemoryRecords } from "./records.ts";
+import { MemoryRecords, recordOf } from "./records.ts";
 
 /** A port that keeps blocks in memory. */
 class MemoryPort implements RecordPort {
   readonly kept: Uint8Array[] = [];
-  drops = 0;
   append(block: Uint8Array): void {
     this.kept.push(block);
   }
   keepPolicy(): void {}
-  dropped(): void {
-    this.drops++;
-  }
   async *blocks(): AsyncIterable<Uint8Array> {
     yield* this.kept.toReversed();
   }
@@ -35,14 +36,13 @@ test("the ring in memory forgets the oldest when its bytes are full", async () =
 test("what memory has let go is found behind the port, also by a response id that came later", async () => {
   const clock = new FakeClock();
   const port = new MemoryPort();
-  const records = new StoredRecords(port, clock, new MemoryRecords(2_000));
+  const records = new StoredRecords(port, clock, 2_000);
   const old = evidence({ decisionId: "old", requestId: "r" });
   records.keep(old);
   clock.advance(1_000);
   records.link(old, "late-id");
   for (let count = 0; count < 10; count++) records.keep(evidence());
   clock.advance(1_000);
-  assert.equal(port.kept.length, 2);
   for (const id of ["old", "r", "late-id"]) {
     const record = await records.find(id);
     assert.equal(record?.request?.decisionId, "old", id);
@@ -66,12 +66,40 @@ test("a torn block gives what is whole in it", async () => {
   assert.equal(await afterCrash.find("torn"), undefined);
 });
 
-test("decisions that come faster than they are written stay in memory alone, and are counted", async () => {
+test("what is kept is the record that the message's own codec would have written", () => {
+  const plain = evidence({
+    tags: { team: "größer", empty: "" },
+    exclude: ["x", ""],
+    prefixHashes: new Uint8Array(200),
+    unit: "u".repeat(60),
+  });
+  const nobody = evidence({ needs: 1 << 20, explain: true, maxCostNanoUsd: -5n });
+  assert.equal(nobody.decision.result.case, "deny");
+  const judged = { candidates: nobody.excluded.map((each) => ({ ...each, enginePriority: -3 })), terms: [], excluded: nobody.excluded };
+  const rich: Evidence = { ...plain, others: { ...judged, terms: plain.terms }, excluded: nobody.excluded };
+  for (const each of [plain, nobody, rich]) {
+    const expected = toBinary(DecisionRecordSchema, recordOf(each));
+    assert.deepEqual(fromBinary(DecisionRecordSchema, Uint8Array.from(writeEvidence(each))), fromBinary(DecisionRecordSchema, expected));
+  }
+});
+
+test("records larger than a block, and many of them, are kept as they came", async () => {
   const port = new MemoryPort();
-  const records = new StoredRecords(port, new FakeClock());
-  const same = evidence({ decisionId: "d" });
-  for (let count = 0; count < 8_200; count++) records.keep(same);
-  assert.equal(port.drops, 8);
+  const clock = new FakeClock();
+  const records = new StoredRecords(port, clock);
+  const large = evidence({ decisionId: "large", prefixHashes: new Uint8Array(100_000).fill(7) });
+  records.keep(large);
+  for (let count = 0; count < 200; count++) records.keep(evidence({ decisionId: `d${count}`, requestId: `r${count}` }));
+  clock.advance(250);
+  records.link(large, "one");
+  records.link(large, "two");
   records.close();
-  assert.ok(port.kept.length > 8_192 / 64);
+  assert.ok(port.kept.length < 12, `${port.kept.length} writes`);
+  const ids = port.kept.flatMap(readBlock).map((record) => record.request?.decisionId);
+  assert.deepEqual(ids, ["large", ...Array.from({ length: 200 }, (_, count) => `d${count}`), "large", "large"]);
+  for (const id of ["large", "one", "two"]) {
+    const record = await new StoredRecords(port, clock).find(id);
+    assert.deepEqual(record?.request?.prefixHashes, Buffer.from(large.request.prefixHashes));
+    assert.deepEqual(record?.responseIds, ["one", "two"]);
+  }
 });

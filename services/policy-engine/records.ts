@@ -1,7 +1,9 @@
 import type { Candidate, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { DecisionRecord } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { TERMS } from "./answer.ts";
+import { writeEvidence, writeLink } from "./decision-writer.ts";
 import type { Evidence } from "./engine.ts";
+import { latestIn, RecordBlocks, searchBlocks } from "./record-blocks.ts";
 
 /** Where decision records are kept and found again. */
 export interface DecisionRecords {
@@ -15,73 +17,35 @@ export interface DecisionRecords {
   last(): Promise<DecisionRecord | undefined>;
 }
 
-/** Memory the ring may take, bytes: some 5,000 decisions over four candidates. */
-const RING_BYTES = 8 * 1024 * 1024;
-
-/** Estimated bytes of a record, and of each candidate in it. */
-const RECORD_BYTES = 1_000;
-const CANDIDATE_BYTES = 300;
-
-/** Response ids kept with one decision. */
-const RESPONSE_IDS_MAX = 8;
+/** Memory the latest records may take, bytes: some 8,000 decisions over two candidates. */
+export const RING_BYTES = 8 * 1024 * 1024;
 
 /**
- * Decision records in memory: a ring bounded in bytes, the oldest go first. Keeping is an array write; finding, which people do,
- * looks through the ring from the newest back.
+ * Decision records in memory: a ring bounded in bytes, the oldest go first. What a decision was made from is encoded at once:
+ * kept as objects, thousands of them would outlive every quick collection and be copied by each.
  */
 export class MemoryRecords implements DecisionRecords {
-  readonly #bytesMax: number;
-  readonly #ring: (Evidence | undefined)[];
-  #oldest = 0;
-  #count = 0;
-  #bytes = 0;
+  readonly #blocks: RecordBlocks;
 
   constructor(bytesMax = RING_BYTES) {
-    this.#bytesMax = bytesMax;
-    this.#ring = Array.from({ length: Math.max(2, Math.ceil(bytesMax / RECORD_BYTES)) }, () => undefined);
+    this.#blocks = new RecordBlocks(bytesMax);
   }
 
   keep(evidence: Evidence): void {
-    this.#bytes += bytesOf(evidence);
-    while (this.#count === this.#ring.length || (this.#bytes > this.#bytesMax && this.#count > 0)) this.#forgetOldest();
-    this.#ring[(this.#oldest + this.#count) % this.#ring.length] = evidence;
-    this.#count += 1;
+    this.#blocks.add(writeEvidence(evidence));
   }
 
-  link(evidence: Evidence, responseId: string): void {
-    if (evidence.responseIds.length < RESPONSE_IDS_MAX) evidence.responseIds = [...evidence.responseIds, responseId];
+  link({ request }: Evidence, responseId: string): void {
+    this.#blocks.add(writeLink(request, responseId));
   }
 
   find(id: string): Promise<DecisionRecord | undefined> {
-    for (let back = this.#count - 1; back >= 0; back--) {
-      const evidence = this.#at(back);
-      const { request } = evidence;
-      if (request.decisionId === id || request.requestId === id || evidence.responseIds.includes(id)) {
-        return Promise.resolve(recordOf(evidence));
-      }
-    }
-    return Promise.resolve(undefined);
+    return searchBlocks(() => this.#blocks.newestFirst(), id);
   }
 
   last(): Promise<DecisionRecord | undefined> {
-    return Promise.resolve(this.#count === 0 ? undefined : recordOf(this.#at(this.#count - 1)));
+    return latestIn(() => this.#blocks.newestFirst());
   }
-
-  #at(place: number): Evidence {
-    return this.#ring[(this.#oldest + place) % this.#ring.length]!;
-  }
-
-  #forgetOldest(): void {
-    this.#bytes -= bytesOf(this.#at(0));
-    this.#ring[this.#oldest] = undefined;
-    this.#oldest = (this.#oldest + 1) % this.#ring.length;
-    this.#count -= 1;
-  }
-}
-
-function bytesOf(evidence: Evidence): number {
-  const others = evidence.others === undefined ? 0 : evidence.others.candidates.length + evidence.others.excluded.length;
-  return RECORD_BYTES + (evidence.excluded.length + evidence.terms.length / TERMS.length + others) * CANDIDATE_BYTES;
 }
 
 /** The record of a decision: every candidate with its terms, the excluded ones with their reasons. */
@@ -97,7 +61,7 @@ export function recordOf(evidence: Evidence): DecisionRecord {
     request: evidence.request,
     decision: full,
     decidedAtMs: evidence.decidedAtMs,
-    responseIds: [...evidence.responseIds],
+    responseIds: [],
     controlRevision: evidence.made.control?.revision ?? 0n,
     others: othersOf(evidence.others),
   };

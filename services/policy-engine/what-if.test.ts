@@ -3,19 +3,16 @@ import { test } from "node:test";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { type Config, type ExperimentConfig, Secret } from "#libs/config/index.ts";
 import { backend, book, config, DONE, ended, failed, model, report, request, STARTED, world } from "./fixture.ts";
-import { readBlock, type RecordPort, StoredRecords } from "./records-file.ts";
+import { readBlock } from "./record-blocks.ts";
+import { type RecordPort, StoredRecords } from "./records-file.ts";
 import { decodePolicy, encodePolicy } from "./recorded-policy.ts";
 import { type PolicyChange, WhatIf, type WhatIfReport } from "./what-if.ts";
 
 class MemoryPort implements RecordPort {
   readonly kept: Uint8Array[] = [];
-  drops = 0;
   readonly policies = new Map<string, Uint8Array>();
   append(block: Uint8Array): void {
     this.kept.push(block);
-  }
-  dropped(): void {
-    this.drops++;
   }
   async *blocks(): AsyncIterable<Uint8Array> {
     yield* this.kept.toReversed();

@@ -17,6 +17,7 @@ const LOW = [
   "libs/json-bytes",
   "libs/json-schema",
   "libs/live",
+  "libs/wire",
 ];
 const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
 
@@ -28,6 +29,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/lifecycle", may: [] },
   { room: "libs/json-bytes", may: FLOOR },
   { room: "libs/live", may: [] },
+  { room: "libs/wire", may: [] },
   { room: "libs/json-schema", may: [] },
   { room: "libs/statistics", may: FLOOR },
   { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },

@@ -1,0 +1,18 @@
+export {
+  bareDouble,
+  beginMessage,
+  bool,
+  bytes,
+  closeMessage,
+  double,
+  element,
+  endMessage,
+  int32,
+  int64,
+  openMessage,
+  raw,
+  text,
+  textMap,
+  uint,
+  UTF8_PER_UNIT,
+} from "./writer.ts";

@@ -1,4 +1,3 @@
-import type { Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import type { AnswerReview } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { RecordKind, type AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import * as wire from "#libs/wire/index.ts";
@@ -62,7 +61,7 @@ export function encodeRecord(record: AttemptRecord, target: Buffer, offset: numb
   wire.double(18, record.ttftMs);
   wire.uint(19, record.outcome);
   wire.text(20, record.reason);
-  if (record.usage) usageField(record.usage);
+  if (record.usage) wire.usage(21, record.usage);
   wire.bool(22, record.estimated);
   wire.int64(23, record.costNanoUsd);
   wire.text(24, record.experiment);
@@ -98,23 +97,6 @@ export function peekRecord(payload: Uint8Array): { readonly kind: RecordKind; re
   if (length > 0x7f || 4 + length > payload.length) return undefined;
   const attemptId = Buffer.from(payload.buffer, payload.byteOffset + 4, length).toString("latin1");
   return { kind: payload[1] as RecordKind, attemptId };
-}
-
-function usageField(usage: Usage): void {
-  const start = wire.openMessage(21);
-  wire.uint(1, usage.inputTokens);
-  wire.uint(2, usage.cacheReadTokens);
-  wire.uint(3, usage.cacheWriteTokens);
-  wire.uint(4, usage.cacheWrite1hTokens);
-  wire.uint(5, usage.outputTokens);
-  wire.uint(6, usage.reasoningTokens);
-  wire.uint(7, usage.audioInputTokens);
-  wire.uint(8, usage.audioOutputTokens);
-  wire.uint(9, usage.imageInputTokens);
-  wire.uint(10, usage.webSearches);
-  wire.text(11, usage.serviceTier);
-  wire.bool(12, usage.anomaly);
-  wire.closeMessage(start);
 }
 
 function reviewField(review: AnswerReview): void {

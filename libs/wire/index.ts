@@ -1,3 +1,4 @@
+export { usage } from "./usage.ts";
 export {
   bareDouble,
   beginMessage,

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { AttemptCompleted, LoadPublished } from "#gen/signalbox/events/v1/events_pb.ts";
+import type { LoadPublished } from "#gen/signalbox/events/v1/events_pb.ts";
 import {
   type BackendHealth,
   BackendHealthSchema,
@@ -12,6 +12,7 @@ import type { Random } from "#libs/clock/index.ts";
 import type { Config } from "#libs/config/model.ts";
 import { Ballot, isAgreed, isPanic, mayEject, type PoolMember } from "./agreement.ts";
 import { isSlow, judge, slowRatio } from "./detectors.ts";
+import type { Ended } from "./ended.ts";
 import { Estimator, type Estimate } from "./estimator.ts";
 import type { Scrape } from "./scrapers/scrape.ts";
 import { Standing } from "./standing.ts";
@@ -75,9 +76,9 @@ export class Board {
     this.#dirty = true;
   }
 
-  attempted({ backend, end }: AttemptCompleted, nowMs: number): void {
+  attempted(backend: string, end: Ended, nowMs: number): void {
     const entry = this.#entries.get(backend);
-    if (!entry || !end) return;
+    if (!entry) return;
     entry.estimator.add(end, nowMs);
     entry.attemptAtMs = nowMs;
     if (end.outcome === Outcome.OK) entry.standing.succeeded();

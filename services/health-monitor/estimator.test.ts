@@ -5,26 +5,27 @@ import { AttemptEndSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { isSlow, judge, slowRatio } from "./detectors.ts";
 import { Estimator } from "./estimator.ts";
-import { failedEnd, okEnd } from "./testkit.ts";
+import { endedOf, failedEnd, okEnd } from "./testkit.ts";
 
 const WINDOW_MS = 30_000;
 
 test("the success rate counts failures and 429s, and nothing that is not the backend's doing", () => {
   const estimator = new Estimator(WINDOW_MS);
   assert.equal(estimator.view(0).successRate, -1);
-  for (let index = 0; index < 6; index++) estimator.add(okEnd(), 0);
-  estimator.add(failedEnd("UPSTREAM_RATE_LIMITED"), 0);
-  estimator.add(failedEnd("UPSTREAM_TIMEOUT"), 0);
-  estimator.add(failedEnd("UPSTREAM_REJECTED"), 0);
-  estimator.add(failedEnd("UPSTREAM_UNAVAILABLE", { busy: true }), 0);
-  for (const outcome of [Outcome.CANCELED, Outcome.HEDGE_LOST, Outcome.DEADLINE]) estimator.add(create(AttemptEndSchema, { outcome }), 0);
+  for (let index = 0; index < 6; index++) estimator.add(endedOf(okEnd()), 0);
+  estimator.add(endedOf(failedEnd("UPSTREAM_RATE_LIMITED")), 0);
+  estimator.add(endedOf(failedEnd("UPSTREAM_TIMEOUT")), 0);
+  estimator.add(endedOf(failedEnd("UPSTREAM_REJECTED")), 0);
+  estimator.add(endedOf(failedEnd("UPSTREAM_UNAVAILABLE", { busy: true })), 0);
+  for (const outcome of [Outcome.CANCELED, Outcome.HEDGE_LOST, Outcome.DEADLINE])
+    estimator.add(endedOf(create(AttemptEndSchema, { outcome })), 0);
   assert.deepEqual([estimator.view(0).attempts, estimator.view(0).successRate], [8, 0.75]);
 });
 
 test("attempts leave the window after its length, not before and not all at once", () => {
   const estimator = new Estimator(WINDOW_MS);
-  estimator.add(failedEnd(), 100);
-  estimator.add(okEnd(), 20_000);
+  estimator.add(endedOf(failedEnd()), 100);
+  estimator.add(endedOf(okEnd()), 20_000);
   assert.equal(estimator.view(26_000).attempts, 2);
   assert.deepEqual([estimator.view(30_500).attempts, estimator.view(30_500).successRate], [1, 1]);
   assert.equal(estimator.view(200_000).attempts, 0);
@@ -32,8 +33,8 @@ test("attempts leave the window after its length, not before and not all at once
 
 test("quantiles follow the latest samples, and a token rate needs tokens", () => {
   const estimator = new Estimator(WINDOW_MS);
-  for (let index = 1; index <= 100; index++) estimator.add(okEnd(index * 10, 20), 1_000);
-  estimator.add(okEnd(50, 10, 1), 1_000);
+  for (let index = 1; index <= 100; index++) estimator.add(endedOf(okEnd(index * 10, 20)), 1_000);
+  estimator.add(endedOf(okEnd(50, 10, 1)), 1_000);
   const view = estimator.view(1_000);
   assert.ok(Math.abs(view.ttftP50Ms - 500) <= 20);
   assert.ok(Math.abs(view.ttftP95Ms - 950) <= 20);
@@ -44,8 +45,8 @@ test("quantiles follow the latest samples, and a token rate needs tokens", () =>
 /** A backend with an hour of history at `usualMs`, then `nowMs` for its latest answers. */
 function paced(usualMs: number, latestMs: number, latest = 20): Estimator {
   const estimator = new Estimator(WINDOW_MS);
-  for (let index = 0; index < 200; index++) estimator.add(okEnd(usualMs), index * 100);
-  for (let index = 0; index < latest; index++) estimator.add(okEnd(latestMs), 60_000 + index * 100);
+  for (let index = 0; index < 200; index++) estimator.add(endedOf(okEnd(usualMs)), index * 100);
+  for (let index = 0; index < latest; index++) estimator.add(endedOf(okEnd(latestMs)), 60_000 + index * 100);
   return estimator;
 }
 
@@ -81,12 +82,13 @@ test("an incident does not become the new normal", () => {
 
 test("three stalls within a minute eject; so do empty answers above a fifth of the last thirty", () => {
   const stalls = new Estimator(WINDOW_MS);
-  for (const atMs of [0, 20_000, 40_000]) stalls.add(failedEnd("UPSTREAM_TIMEOUT", { contentSeen: true }), atMs);
+  for (const atMs of [0, 20_000, 40_000]) stalls.add(endedOf(failedEnd("UPSTREAM_TIMEOUT", { contentSeen: true })), atMs);
   assert.equal(judge(stalls.view(50_000), 0, undefined, 50_000).kind, "eject");
   assert.equal(judge(stalls.view(61_000), 0, undefined, 61_000).kind, "fine");
   const garbage = new Estimator(WINDOW_MS);
-  for (let index = 0; index < 29; index++) garbage.add(create(AttemptEndSchema, { outcome: Outcome.OK, garbage: index % 3 === 0 }), 0);
+  for (let index = 0; index < 29; index++)
+    garbage.add(endedOf(create(AttemptEndSchema, { outcome: Outcome.OK, garbage: index % 3 === 0 })), 0);
   assert.equal(judge(garbage.view(0), 0, undefined, 0).kind, "fine");
-  garbage.add(okEnd(), 0);
+  garbage.add(endedOf(okEnd()), 0);
   assert.equal(judge(garbage.view(0), 0, undefined, 0).kind, "eject");
 });

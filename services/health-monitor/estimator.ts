@@ -1,5 +1,5 @@
-import type { AttemptEnd } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { Ended } from "./ended.ts";
 
 /** Buckets of the success-rate window. */
 const BUCKETS = 10;
@@ -104,19 +104,22 @@ export class Estimator {
   }
 
   /** Takes in the end of one attempt. */
-  add(end: AttemptEnd, nowMs: number): void {
-    if (end.error?.busy) return;
-    const reason = end.error?.reason ?? "";
+  add(end: Ended, nowMs: number): void {
+    if (end.busy) return;
+    const { reason } = end;
     const ok = end.outcome === Outcome.OK;
     const hard = end.outcome === Outcome.FAILED && HARD.has(reason);
     this.#turn(nowMs);
     const bucket = this.#bucket % BUCKETS;
     if (ok) this.#good[bucket]!++;
     else if (hard || (end.outcome === Outcome.FAILED && reason === "UPSTREAM_RATE_LIMITED")) this.#bad[bucket]!++;
-    if (ok || hard) this.#garbage = [...this.#garbage, end.garbage].slice(-GARBAGE_LAST);
+    if (ok || hard) {
+      this.#garbage.push(end.garbage);
+      if (this.#garbage.length > GARBAGE_LAST) this.#garbage.shift();
+    }
     if (hard && end.contentSeen && reason === "UPSTREAM_TIMEOUT") this.#stalls = [...this.#stalls, nowMs].slice(-STALLS_MAX);
     if (end.ttftMs > 0) this.#ttft.add(end.ttftMs, nowMs);
-    const tokens = end.usage?.outputTokens ?? 0;
+    const tokens = end.outputTokens;
     if (ok && end.ttftMs > 0 && tokens >= PACE_TOKENS_LEAST && end.durationMs > end.ttftMs)
       this.#tpot.add((end.durationMs - end.ttftMs) / (tokens - 1), nowMs);
   }

@@ -1,6 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { AttemptsCompletedSchema, LoadPublishedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
-import { codecOf } from "#libs/rpc/index.ts";
+import { LoadPublishedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { type HealthSnapshot, HealthSnapshotSchema } from "#gen/signalbox/health/v1/health_service_pb.ts";
 import { type EventBus, type Subscription, SUBJECTS } from "#libs/bus/index.ts";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
@@ -9,11 +8,10 @@ import type { ServiceModule } from "#libs/lifecycle/index.ts";
 import type { HealthPeer } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { Board } from "./board.ts";
+import { readEnded } from "./ended.ts";
 import type { ProbePort } from "./probe.ts";
 import { Prober } from "./prober.ts";
 import { ScrapeLoop } from "./scrape-loop.ts";
-
-const COMPLETED = codecOf(AttemptsCompletedSchema);
 
 /** How often backends are judged and changes published, ms. */
 const TICK_MS = 250;
@@ -81,7 +79,7 @@ class HealthMonitor implements HealthHost {
     this.#ends.push(config.onChange(() => this.#configure()));
     this.#listen(SUBJECTS.attemptCompleted, (payload) => {
       const nowMs = clock.monotonicMs();
-      for (const attempt of COMPLETED.decode(payload).attempts) this.#board.attempted(attempt, nowMs);
+      readEnded(payload, (backend, end) => this.#board.attempted(backend, end, nowMs));
     });
     this.#listen(`${SUBJECTS.loadPublished}.*`, (payload) =>
       this.#board.voted(fromBinary(LoadPublishedSchema, payload), clock.monotonicMs()),

@@ -1,7 +1,9 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { type AttemptEnd, AttemptEndSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
+import { AttemptsCompletedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { BackendConfig, Config } from "#libs/config/model.ts";
+import { type Ended, readEnded } from "./ended.ts";
 import type { ProbeAnswer, ProbePort } from "./probe.ts";
 
 /** The end of a good attempt. */
@@ -14,6 +16,14 @@ export function okEnd(ttftMs = 100, tpotMs = 10, outputTokens = 41): AttemptEnd 
 export function failedEnd(reason = "UPSTREAM_UNAVAILABLE", more: { contentSeen?: boolean; busy?: boolean } = {}): AttemptEnd {
   const { contentSeen = false, busy = false } = more;
   return create(AttemptEndSchema, { outcome: Outcome.FAILED, contentSeen, error: { reason, busy } });
+}
+
+/** What the monitor reads of an end that went over the bus. */
+export function endedOf(end: AttemptEnd): Ended {
+  let read: Ended | undefined;
+  const attempts = [{ attemptId: "a", backend: "b", replica: "r", end, endedAtMs: 5, traceparent: "00-1" }];
+  readEnded(toBinary(AttemptsCompletedSchema, create(AttemptsCompletedSchema, { attempts })), (_, each) => (read = each));
+  return read!;
 }
 
 /** A configuration with what the monitor reads: backends named in `pools`, one model per pool. */

@@ -29,7 +29,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/lifecycle", may: [] },
   { room: "libs/json-bytes", may: FLOOR },
   { room: "libs/live", may: [] },
-  { room: "libs/wire", may: [] },
+  { room: "libs/wire", may: ["proto/gen"] },
   { room: "libs/json-schema", may: [] },
   { room: "libs/statistics", may: FLOOR },
   { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },

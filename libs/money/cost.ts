@@ -1,6 +1,6 @@
 import type { Usage } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { roundHalfUp } from "./decimal.ts";
-import { BASELINE, rateLadder, ratesAt, type PriceIndex } from "./price-index.ts";
+import { BASELINE, dearestRates, ratesAt, type PriceIndex } from "./price-index.ts";
 import type { Rates } from "./rates.ts";
 
 /** The tokens of a usage that have a price; a protobuf `Usage` fits. */
@@ -89,13 +89,10 @@ export function upperBound(
   maxOutputTokens: number,
   atMs: number,
 ): bigint | undefined {
+  const usage = { ...NO_TOKENS, inputTokens, outputTokens: maxOutputTokens };
   let bound: bigint | undefined;
-  for (const rates of rateLadder(index, backend, atMs)) {
-    const input = Math.max(rates.input, rates.cacheRead, rates.cacheWrite, rates.cacheWrite1h, rates.audioInput, rates.imageInput);
-    const output = Math.max(rates.output, rates.reasoning, rates.audioOutput);
-    const dearest: Rates = { ...rates, input, output, reasoning: output };
-    const usage = { ...NO_TOKENS, inputTokens, outputTokens: maxOutputTokens };
-    const amount = amountOf(dearest, usage, rates.perHourNano > 0n ? gpuSecondsOf(usage, WORST_GPU_RATES) : 0);
+  for (const rates of dearestRates(index, backend, atMs)) {
+    const amount = amountOf(rates, usage, rates.perHourNano > 0n ? gpuSecondsOf(usage, WORST_GPU_RATES) : 0);
     if (bound === undefined || amount > bound) bound = amount;
   }
   return bound;

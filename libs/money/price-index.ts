@@ -11,6 +11,8 @@ interface CompiledLine {
   readonly priced: boolean;
   /** Resolved rates by (schedule, service tier, prompt tier), filled when first asked for. */
   readonly variants: (Rates | undefined)[];
+  /** What {@link dearestRates} gives, by schedule, filled when first asked for. */
+  readonly ladders: (readonly Rates[])[];
 }
 
 /** A price book compiled for lookups. Immutable but for its caches; replaced whole when a new book arrives. */
@@ -57,6 +59,7 @@ function compileLine(line: PriceLine): CompiledLine {
     effectiveFromMs: line.effectiveFromMs,
     priced: priced && line.grade !== "unknown",
     variants: [],
+    ladders: [],
   };
 }
 
@@ -83,24 +86,44 @@ export function ratesAt(
 ): MatchedRates | undefined {
   const line = lineAt(index, backend, atMs);
   if (line === undefined || !line.priced) return undefined;
-  const { schedules, serviceTiers, tiers } = line.source;
-  let schedule = -1;
-  for (let at = 0; at < schedules.length && schedule < 0; at++) {
-    if (isScheduleActive(index, schedules[at]!.schedule, atMs)) schedule = at;
-  }
+  const { serviceTiers, tiers } = line.source;
+  const schedule = scheduleAt(index, line, atMs);
   const service = serviceTier === "" ? -1 : serviceTiers.findIndex((each) => each.tier === serviceTier);
   let tier = -1;
   for (let at = 0; at < tiers.length && promptTokens > tiers[at]!.aboveTokens; at++) tier = at;
   return { rates: variantOf(line, schedule, service, tier), line: line.source };
 }
 
-/** Rates of every prompt tier and service tier at `atMs`, the base ones first: what a reservation takes the dearest of. */
-export function rateLadder(index: PriceIndex, backend: string, atMs: number): readonly Rates[] {
+/**
+ * Rates of every prompt tier and service tier at `atMs`, the base ones first, each with the dearest input rate for all input and the
+ * dearest output rate for all output: what a reservation takes the most of. Empty without a price.
+ */
+export function dearestRates(index: PriceIndex, backend: string, atMs: number): readonly Rates[] {
   const line = lineAt(index, backend, atMs);
-  if (line === undefined || !line.priced) return [];
-  const sizes = [0, ...line.source.tiers.map((tier) => tier.aboveTokens + 1)];
-  const services = ["", ...line.source.serviceTiers.map((each) => each.tier)];
-  return services.flatMap((service) => sizes.map((size) => ratesAt(index, backend, atMs, size, service)!.rates));
+  if (line === undefined || !line.priced) return NO_RATES;
+  const schedule = scheduleAt(index, line, atMs);
+  return (line.ladders[schedule + 1] ??= ladderOf(line, schedule));
+}
+
+const NO_RATES: readonly Rates[] = [];
+
+function ladderOf(line: CompiledLine, schedule: number): readonly Rates[] {
+  const { serviceTiers, tiers } = line.source;
+  const services = [-1, ...serviceTiers.keys()];
+  return services.flatMap((service) => [-1, ...tiers.keys()].map((tier) => dearestOf(variantOf(line, schedule, service, tier))));
+}
+
+function dearestOf(rates: Rates): Rates {
+  const input = Math.max(rates.input, rates.cacheRead, rates.cacheWrite, rates.cacheWrite1h, rates.audioInput, rates.imageInput);
+  const output = Math.max(rates.output, rates.reasoning, rates.audioOutput);
+  return { ...rates, input, output, reasoning: output };
+}
+
+/** The first schedule of a line that is active; -1 = none. */
+function scheduleAt(index: PriceIndex, line: CompiledLine, atMs: number): number {
+  const { schedules } = line.source;
+  for (let at = 0; at < schedules.length; at++) if (isScheduleActive(index, schedules[at]!.schedule, atMs)) return at;
+  return -1;
 }
 
 function lineAt(index: PriceIndex, backend: string, atMs: number): CompiledLine | undefined {

@@ -90,13 +90,16 @@ export function encodeAttemptRecord(record: AttemptRecord): Uint8Array {
   return new Uint8Array(scratch.subarray(0, encodeRecord(record, scratch, 0)));
 }
 
+/** Kind of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */
+export function peekKind(payload: Uint8Array): RecordKind | undefined {
+  return payload[0] === 0x08 && payload[2] === 0x12 && payload[3]! <= 0x7f && 4 + payload[3]! <= payload.length ? payload[1] : undefined;
+}
+
 /** Kind and attempt of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */
 export function peekRecord(payload: Uint8Array): { readonly kind: RecordKind; readonly attemptId: string } | undefined {
-  if (payload[0] !== 0x08 || payload[2] !== 0x12) return undefined;
-  const length = payload[3]!;
-  if (length > 0x7f || 4 + length > payload.length) return undefined;
-  const attemptId = Buffer.from(payload.buffer, payload.byteOffset + 4, length).toString("latin1");
-  return { kind: payload[1] as RecordKind, attemptId };
+  const kind = peekKind(payload);
+  if (kind === undefined) return undefined;
+  return { kind, attemptId: Buffer.from(payload.buffer, payload.byteOffset + 4, payload[3]).toString("latin1") };
 }
 
 function reviewField(review: AnswerReview): void {

@@ -3,7 +3,7 @@ import type { OutboxFile, OutboxFiles } from "./files.ts";
 import { FRAME_PAYLOAD_MAX_BYTES, scanFrames, SEGMENT_MAGIC } from "./frame.ts";
 import { GroupCommit } from "./group-commit.ts";
 import type { Durability, StoredRecord } from "./outbox.ts";
-import { peekRecord } from "./record-codec.ts";
+import { peekKind } from "./record-codec.ts";
 import { isBooked, segmentName, type SegmentState } from "./recovery.ts";
 
 /** The frames of one tick. */
@@ -134,7 +134,7 @@ export class Storage {
     let last = after;
     let full = false;
     const take: Taker = (sequence, payload) => {
-      const kind = peekRecord(payload)?.kind;
+      const kind = peekKind(payload);
       if (kind === undefined || !isBooked(kind)) return "passed";
       if (sequence <= last) return "booked";
       full = full || found.length >= maxRecords || (bytes + payload.length > maxBytes && found.length > 0);

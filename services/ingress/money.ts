@@ -149,15 +149,16 @@ export class Money {
     const reserved = bound ?? 0n;
     // What the policy engine expects, so that an attempt whose end nobody sees is booked close to what it cost.
     const expected = candidate.costNanoUsd < reserved ? candidate.costNanoUsd : reserved;
-    this.#outbox.append({
-      ...recordOf(identity, RecordKind.INTENT),
-      reservedNanoUsd: reserved,
-      costNanoUsd: expected,
-      usage: usageOfTokens(intake.decide.inputTokens, 0),
-      priceVersion: this.#prices.index.version,
+    const record = recordOf(identity, RecordKind.INTENT, usageOfTokens(intake.decide.inputTokens, 0));
+    record.reservedNanoUsd = reserved;
+    record.costNanoUsd = expected;
+    record.priceVersion = this.#prices.index.version;
+    if (bound === undefined) {
       // An estimate made of this intent says that it is not free.
-      ...(bound === undefined ? { unpriced: true, priceGrade: "unknown" } : {}),
-    });
+      record.unpriced = true;
+      record.priceGrade = "unknown";
+    }
+    this.#outbox.append(record);
     return reserved;
   }
 
@@ -194,30 +195,31 @@ export class Money {
       unpriced: cost.unpriced,
       purpose,
     };
-    this.#outbox.append({
-      ...recordOf(identity, RecordKind.POST),
-      priceVersion: cost.priceVersion,
-      durationMs: end.durationMs || durationMs,
-      ttftMs: end.ttftMs || ttftMs,
-      outcome: end.outcome,
-      reason: end.error?.reason ?? "",
-      usage,
-      estimated: settlement.estimated,
-      costNanoUsd,
-      responseId: end.responseId,
-      unpriced: cost.unpriced,
-      priceGrade: cost.grade,
-      purpose,
-      gpuSeconds: free ? 0 : cost.gpuSeconds,
-      upstreamModel: end.upstreamModel || identity.candidate.upstreamModel,
-      ...(review === undefined ? {} : { review }),
-    });
+    const record = recordOf(identity, RecordKind.POST, usage);
+    record.priceVersion = cost.priceVersion;
+    record.durationMs = end.durationMs || durationMs;
+    record.ttftMs = end.ttftMs || ttftMs;
+    record.outcome = end.outcome;
+    record.reason = end.error?.reason ?? "";
+    record.estimated = settlement.estimated;
+    record.costNanoUsd = costNanoUsd;
+    record.responseId = end.responseId;
+    record.unpriced = cost.unpriced;
+    record.priceGrade = cost.grade;
+    record.purpose = purpose;
+    record.gpuSeconds = free ? 0 : cost.gpuSeconds;
+    if (end.upstreamModel !== "") record.upstreamModel = end.upstreamModel;
+    if (review !== undefined) record.review = review;
+    this.#outbox.append(record);
     return settlement;
   }
 
   /** The attempt was never dispatched. */
   void(identity: AttemptIdentity, reason: string): void {
-    this.#outbox.append({ ...recordOf(identity, RecordKind.VOID), outcome: Outcome.VOID, reason });
+    const record = recordOf(identity, RecordKind.VOID, undefined);
+    record.outcome = Outcome.VOID;
+    record.reason = reason;
+    this.#outbox.append(record);
   }
 }
 
@@ -228,11 +230,12 @@ function unseenOutput({ intake, candidate }: AttemptIdentity, end: AttemptEnd, d
   return tokensIn(end.durationMs || durationMs, candidate.predictedTtftMs, candidate.predictedTpotMs);
 }
 
-function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
+/** What every record of an attempt says; the caller adds the rest. One object, not two: it is made twice a request. */
+function recordOf(identity: AttemptIdentity, kind: RecordKind, usage: Usage | undefined): AttemptRecord {
   const { intake, decision, candidate } = identity;
   const { decide, internal } = intake;
   const { tenant, team, keyId } = payerOf(intake);
-  return {
+  const record: AttemptRecord = {
     $typeName: "signalbox.ledger.v1.AttemptRecord",
     kind,
     attemptId: identity.attemptId,
@@ -270,4 +273,6 @@ function recordOf(identity: AttemptIdentity, kind: RecordKind): AttemptRecord {
     stream: intake.stream,
     role: decide.role,
   };
+  if (usage !== undefined) record.usage = usage;
+  return record;
 }

@@ -4,8 +4,8 @@ import { codecOf } from "#libs/rpc/index.ts";
 /** A block's records are framed by their length, four bytes, little-endian. */
 const LENGTH_BYTES = 4;
 
-/** Room of one block, bytes: one write to the disk for many. */
-const BLOCK_BYTES = 32 * 1024;
+/** Room of one block, bytes: one write to the disk for some fifty, because waking a thread for it costs more than the bytes. */
+const BLOCK_BYTES = 64 * 1024;
 
 /** Blocks a ring is made of at the least, so that the oldest records go a few at a time. */
 const BLOCKS_MIN = 4;

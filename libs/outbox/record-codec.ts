@@ -92,7 +92,9 @@ export function encodeAttemptRecord(record: AttemptRecord): Uint8Array {
 
 /** Kind of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */
 export function peekKind(payload: Uint8Array): RecordKind | undefined {
-  return payload[0] === 0x08 && payload[2] === 0x12 && payload[3]! <= 0x7f && 4 + payload[3]! <= payload.length ? payload[1] : undefined;
+  return payload[0] === 0x08 && payload[2] === 0x12 && payload[3]! <= 0x7f && 4 + payload[3]! <= payload.length
+    ? (payload[1] as RecordKind)
+    : undefined;
 }
 
 /** Kind and attempt of an encoded record without decoding the rest; undefined when the bytes are not one of ours. */

@@ -16,7 +16,7 @@ const WARNINGS_MAX_CHARS = 1_024;
 const TEXT_MAX_BYTES = 12 * 1024;
 
 function latin1Of(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice();
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
 /** Header values are Latin-1 text without controls; what is not becomes `?`. */

@@ -24,8 +24,20 @@ interface ColumnType<T extends ColumnValue> {
 
 function column<T extends ColumnValue>(name: string, type: ColumnType<T>, raw: (row: EntryRow) => T): Column {
   const { sqlite, postgres, clean, write } = type;
-  const value = clean === undefined ? raw : (row: EntryRow): T => clean(raw(row));
+  const value = clean === undefined ? raw : cleaned(raw, clean);
   return { name, sqlite, postgres, value, write: (values, row) => write(values, value(row)) };
+}
+
+/** Most columns hold what they held in the row before: that is not looked through again. */
+function cleaned<T>(raw: (row: EntryRow) => T, clean: (value: T) => T): (row: EntryRow) => T {
+  let before: T | undefined;
+  let kept: T | undefined;
+  return (row) => {
+    const value = raw(row);
+    if (value === before) return kept as T;
+    before = value;
+    return (kept = clean(value));
+  };
 }
 
 const TEXT: ColumnType<string> = {

@@ -81,8 +81,13 @@ const SEPARATOR = "\0";
 /** Adds up the entries of a batch; an entry that arrives late goes to the hour its attempt began in, a reversal takes away there. */
 export function rollUp(rows: readonly EntryRow[]): readonly RollupRow[] {
   const groups = new Map<string, RollupRow>();
+  let latest: RollupRow | undefined;
   for (const row of rows) {
     const hour = hourOf(row);
+    if (latest !== undefined && isOf(latest, hour, row)) {
+      addTo(latest.sums, row);
+      continue;
+    }
     let key = String(hour);
     for (const value of DIMENSION_VALUES) key += SEPARATOR + value(row);
     let group = groups.get(key);
@@ -90,8 +95,16 @@ export function rollUp(rows: readonly EntryRow[]): readonly RollupRow[] {
       groups.set(key, (group = { hour, dimensions: DIMENSION_VALUES.map((value) => value(row)), sums: ROLLUP_SUMS.map(() => 0n) }));
     }
     addTo(group.sums, row);
+    latest = group;
   }
   return [...groups.values()];
+}
+
+/** Whether a row belongs to a group: rows that come together are often of one kind, and comparing costs less than a key. */
+function isOf(group: RollupRow, hour: number, row: EntryRow): boolean {
+  if (group.hour !== hour) return false;
+  for (let at = 0; at < DIMENSION_VALUES.length; at++) if (DIMENSION_VALUES[at]!(row) !== group.dimensions[at]) return false;
+  return true;
 }
 
 /** The same sums, by whole days: what a report over a month reads. The hour is the day's first. */

@@ -125,33 +125,42 @@ export class SqliteDatabase implements LedgerStore {
     this.#addHour = adder(ROLLUP_TABLES.hours);
     this.#addDay = adder(ROLLUP_TABLES.days);
     this.#existing = database.prepare(
-      "SELECT kind, record, baseline_nano_usd, part FROM entries WHERE attempt_id = ? AND part < 2 ORDER BY part",
+      `SELECT attempt_id, kind, record, baseline_nano_usd, part FROM entries
+       WHERE attempt_id IN (SELECT value FROM json_each(?)) AND part < 2 ORDER BY attempt_id, part`,
     );
   }
 
   async book(records: readonly PricedRecord[], nowMs: number): Promise<Booked> {
     return this.#transaction((database) => {
-      const existing = new Map<string, BookedAttempt>();
-      for (const { record } of records) {
-        const rows = this.#existing!.all(record.attemptId);
-        const original = rows[0];
-        if (original === undefined) continue;
-        existing.set(record.attemptId, {
-          kind: Number(original["kind"]) as RecordKind,
-          record: original["record"] as Uint8Array,
-          baselineNanoUsd: original["baseline_nano_usd"] as bigint,
-          reversed: rows.length > 1,
-        });
-      }
-      const plan = planEntries(records, existing, chainEnd(database), nowMs);
+      const plan = planEntries(records, this.#booked(records), chainEnd(database), nowMs);
       noteAnswers(database, answersOf(plan.rows));
-      for (const row of plan.rows) this.#insert!.run(...COLUMNS.map(({ value }) => value(row) as SQLInputValue));
+      const values: SQLInputValue[] = [];
+      for (const row of plan.rows) {
+        for (let at = 0; at < COLUMNS.length; at++) values[at] = COLUMNS[at]!.value(row);
+        this.#insert!.run(...values);
+      }
       const hours = rollUp(plan.rows);
       for (const { hour, dimensions, sums } of hours) this.#addHour!.run(hour, ...dimensions, ...sums);
       for (const { hour, dimensions, sums } of rollUpDays(hours)) this.#addDay!.run(hour, ...dimensions, ...sums);
       if (plan.duplicates > 0) database.prepare("UPDATE counters SET value = value + ? WHERE name = 'duplicates'").run(plan.duplicates);
       return { entries: plan.rows.length, duplicates: plan.duplicates };
     });
+  }
+
+  /** What is booked of these attempts, by attempt: one question for all of them, and nearly always the answer is nothing. */
+  #booked(records: readonly PricedRecord[]): ReadonlyMap<string, BookedAttempt> {
+    const booked = new Map<string, BookedAttempt>();
+    for (const row of this.#existing!.iterate(JSON.stringify(records.map(({ record }) => record.attemptId)))) {
+      const attemptId = row["attempt_id"] as string;
+      const original = booked.get(attemptId);
+      booked.set(attemptId, {
+        kind: original?.kind ?? (Number(row["kind"]) as RecordKind),
+        record: original?.record ?? (row["record"] as Uint8Array),
+        baselineNanoUsd: original?.baselineNanoUsd ?? (row["baseline_nano_usd"] as bigint),
+        reversed: original !== undefined,
+      });
+    }
+    return booked;
   }
 
   async exportEntries(filter: EntryFilter, after: bigint): Promise<readonly Entry[]> {

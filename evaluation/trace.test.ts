@@ -66,11 +66,11 @@ test("prompts that share blocks share the ingress's hashes just as far, and no f
     assert.notDeepEqual(a.subarray(8 * block, 8 * block + 8), b.subarray(8 * block, 8 * block + 8));
   assert.equal(
     prefixHashes(
-      Array.from({ length: 200 }, (_, at) => at),
-      100_000,
+      Array.from({ length: 300 }, (_, at) => at),
+      150_000,
     ).length,
-    8 * (16 + 60),
-    "64 KiB at most",
+    8 * (16 + 60 + 112),
+    "512 KiB at most",
   );
   assert.equal(prefixHashes([], 5_000).length, 0);
 });

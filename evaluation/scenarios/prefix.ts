@@ -29,7 +29,7 @@ export const prefix: Scenario = {
     const closest = rivalsOf(measured)[0]!;
     return {
       text: [
-        "Mooncake's conversations (12,000 prompt tokens each, a third of them seen before) at 2.6 times their own pace on eight H100. Signalbox gets the hashes the ingress makes of a prompt's first 64 KiB: 256-byte blocks up to 4 KiB, then 1 KiB; the rivals see all 512-token blocks.",
+        "Mooncake's conversations (12,000 prompt tokens each, a third of them seen before) at 2.6 times their own pace on eight H100. Signalbox gets the hashes the ingress makes of a prompt's first 512 KiB: 256-byte blocks up to 4 KiB, then 1 KiB, and 4 KiB behind 64 KiB; the rivals see all 512-token blocks.",
       ],
       tables: [
         routerTable(

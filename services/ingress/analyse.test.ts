@@ -124,9 +124,9 @@ test("template and conversation hashes follow the system prompt and the first us
   assert.match(hashText("s"), /^[0-9a-f]{16}$/);
 });
 
-function hashesOf(text: string, seed = "t\u0000m"): string[] {
+function hashesOf(text: string, seed = "t\u0000m", inputTokens = text.length / 4): string[] {
   const bytes = Buffer.from(text);
-  const hashes = Buffer.from(prefixHashes(seed, undefined, { bytes, from: 0, to: bytes.length }));
+  const hashes = Buffer.from(prefixHashes(seed, undefined, { bytes, from: 0, to: bytes.length }, inputTokens));
   return Array.from({ length: hashes.length / 8 }, (_, index) => hashes.toString("hex", index * 8, index * 8 + 8));
 }
 
@@ -139,9 +139,19 @@ test("prefix hashes agree exactly as far as prompts do, and are bounded", () => 
   assert.equal(common, Math.floor(3_000 / 256));
   for (let index = common; index < first.length; index++) assert.notEqual(first[index], second[index]);
   assert.equal(hashesOf("short").length, 0);
-  assert.equal(hashesOf("z".repeat(1_000_000)).length, 16 + 60);
+  assert.equal(hashesOf("z".repeat(1_000_000)).length, 16 + 60 + 112);
   assert.notDeepEqual(hashesOf(base), hashesOf(base, "other\u0000m"));
   assert.equal(new Set(hashesOf("q".repeat(65_536))).size, 76);
+});
+
+test("prompts that part behind the first 64 KiB are told apart in the block where they part, and pictures have no blocks there", () => {
+  const base = Array.from({ length: 12_000 }, (_, index) => `word ${index} `).join("");
+  const first = hashesOf(base);
+  const second = hashesOf(`${base.slice(0, 90_000)}and something else ${base.slice(90_000)}`);
+  const common = first.findIndex((hash, index) => hash !== second[index]);
+  assert.equal(common, 76 + Math.floor((90_000 - 65_536) / 4_096));
+  for (let index = common; index < first.length; index++) assert.notEqual(first[index], second[index]);
+  assert.equal(hashesOf(base, undefined, 1_000).length, 76);
 });
 
 test("a growing conversation keeps its prefix hashes", () => {

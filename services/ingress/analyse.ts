@@ -73,7 +73,7 @@ export function analyse(input: AnalyseInput): Analysis {
   decide.maxOutputTokens = chat.maxOutputTokens;
   decide.stream = chat.stream;
   decide.ttftTargetMs = options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0);
-  decide.prefixHashes = prefixOf(input, resolved, tools);
+  decide.prefixHashes = prefixOf(input, resolved, tools, decide.inputTokens);
   decide.templateHash = hashText(firstText(chat, "system", TEMPLATE_CHARS) || firstText(chat, "developer", TEMPLATE_CHARS));
   decide.conversation = hashText(firstText(chat, "user", CONVERSATION_CHARS));
   return { decide, size };
@@ -173,9 +173,9 @@ function firstText(chat: ChatRequest, role: string, chars: number): string {
   return "";
 }
 
-function prefixOf(input: AnalyseInput, model: string, tools: Extent | undefined): Uint8Array<ArrayBuffer> {
+function prefixOf(input: AnalyseInput, model: string, tools: Extent | undefined, inputTokens: number): Uint8Array<ArrayBuffer> {
   const messages = extentOf(input, "messages") ?? wholeOf(JSON.stringify(input.chat.messages));
-  return prefixHashes(`${input.caller.tenant}\u0000${model}`, tools, messages);
+  return prefixHashes(`${input.caller.tenant}\u0000${model}`, tools, messages, inputTokens);
 }
 
 function wholeOf(text: string): Extent {

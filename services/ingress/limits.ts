@@ -143,8 +143,14 @@ export const DRAIN_TAIL_MS = 500;
 /** Output tokens reserved when neither the caller, the candidate nor the backend names a limit (decision 27). */
 export const OUTPUT_RESERVE_TOKENS = 8_192;
 
-/** Prompt bytes that take part in prefix hashes; more would cost more than it tells. */
-export const PREFIX_MAX_BYTES = 64 * 1024;
+/** Prompt bytes hashed whole for its prefix: about a nanosecond each. Behind them samples are. */
+export const PREFIX_WHOLE_BYTES = 64 * 1024;
+
+/** Prompt bytes that take part in prefix hashes at all: 131,072 tokens, what most models take. 188 hashes. */
+export const PREFIX_MAX_BYTES = 512 * 1024;
+
+/** Prompt bytes behind the first 64 KiB that count per token: beyond that they are pictures and files, which are few tokens. */
+export const PREFIX_BYTES_PER_TOKEN = 6;
 
 /** How long a start waits for keys and prices, ms: a dependency that is away must not hold the door shut. */
 export const START_WAIT_MS = 300;

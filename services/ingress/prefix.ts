@@ -1,4 +1,4 @@
-import { PREFIX_MAX_BYTES } from "./limits.ts";
+import { PREFIX_BYTES_PER_TOKEN, PREFIX_MAX_BYTES, PREFIX_WHOLE_BYTES } from "./limits.ts";
 
 /** Block size at the start of a prompt, bytes: 64 tokens, the finest grain engines cache at. */
 const FINE_BLOCK_BYTES = 256;
@@ -8,6 +8,13 @@ const FINE_BYTES = 4096;
 
 /** Block size behind that, bytes. */
 const COARSE_BLOCK_BYTES = 1024;
+
+/**
+ * Block size behind what is hashed whole, bytes, and what is read of each: its end. Where two prompts part, what follows differs in
+ * practice, so a sample tells as well where that was, at a sixtieth of the time.
+ */
+const FAR_BLOCK_BYTES = 4096;
+const FAR_SAMPLE_BYTES = 64;
 
 /**
  * Two 32-bit lanes that are fed four bytes at a time and mixed at the end of each block: a 64-bit hash that costs about a
@@ -72,23 +79,27 @@ export interface Extent {
 
 /**
  * Chained hashes of the prompt's blocks, 8 bytes each, little-endian, outermost first (routing, 1.10): 256-byte blocks for
- * the first 4 KiB, then 1 KiB blocks, up to 64 KiB; an unfinished block has no hash. `seed` separates what must never share
- * a cache (tenant, model); `tools` stands in front of the messages, as engines render it.
+ * the first 4 KiB, then 1 KiB blocks up to 64 KiB, then 4 KiB blocks, of which only the last 64 bytes are read, up to 512 KiB;
+ * an unfinished block has no hash. `seed` separates what must never share a cache (tenant, model); `tools` stands in front of
+ * the messages, as engines render it; `inputTokens` is the prompt's estimate.
  */
-export function prefixHashes(seed: string, tools: Extent | undefined, messages: Extent): Uint8Array<ArrayBuffer> {
+export function prefixHashes(seed: string, tools: Extent | undefined, messages: Extent, inputTokens: number): Uint8Array<ArrayBuffer> {
   const salt = Buffer.from(seed);
   const lanes = new Lanes(salt.length, 0x2545f491);
   lanes.feed(salt, 0, salt.length);
-  if (tools) lanes.feed(tools.bytes, tools.from, Math.min(tools.to, tools.from + PREFIX_MAX_BYTES));
+  if (tools) lanes.feed(tools.bytes, tools.from, Math.min(tools.to, tools.from + PREFIX_WHOLE_BYTES));
   lanes.mix();
-  const length = Math.min(messages.to - messages.from, PREFIX_MAX_BYTES);
-  const fine = Math.floor(Math.min(length, FINE_BYTES) / FINE_BLOCK_BYTES);
-  const coarse = Math.floor(Math.max(0, length - FINE_BYTES) / COARSE_BLOCK_BYTES);
-  const hashes = new Uint8Array((fine + coarse) * 8);
+  const length = messages.to - messages.from;
+  const whole = Math.min(length, PREFIX_WHOLE_BYTES);
+  const fine = Math.floor(Math.min(whole, FINE_BYTES) / FINE_BLOCK_BYTES);
+  const near = fine + Math.floor(Math.max(0, whole - FINE_BYTES) / COARSE_BLOCK_BYTES);
+  const reach = Math.min(length, PREFIX_MAX_BYTES, inputTokens * PREFIX_BYTES_PER_TOKEN);
+  const count = near + Math.floor(Math.max(0, reach - PREFIX_WHOLE_BYTES) / FAR_BLOCK_BYTES);
+  const hashes = new Uint8Array(count * 8);
   let at = messages.from;
-  for (let block = 0; block < fine + coarse; block++) {
-    const size = block < fine ? FINE_BLOCK_BYTES : COARSE_BLOCK_BYTES;
-    lanes.feed(messages.bytes, at, at + size);
+  for (let block = 0; block < count; block++) {
+    const size = block < fine ? FINE_BLOCK_BYTES : block < near ? COARSE_BLOCK_BYTES : FAR_BLOCK_BYTES;
+    lanes.feed(messages.bytes, block < near ? at : at + size - FAR_SAMPLE_BYTES, at + size);
     lanes.mix();
     at += size;
     write32(hashes, block * 8, lanes.low);

@@ -22,10 +22,12 @@ function keysOf(hashes: Uint8Array): Float64Array {
   return keys;
 }
 
-test("blocks are 64 tokens for the first kilotoken and 256 behind it", () => {
+test("blocks are 64 tokens for the first kilotoken, 256 behind it and 1,024 behind 16,384", () => {
   assert.equal(tokensOf(0), 0);
   assert.equal(tokensOf(16), 1_024);
   assert.equal(tokensOf(20), 1_024 + 4 * 256);
+  assert.equal(tokensOf(76), 16_384);
+  assert.equal(tokensOf(188), 131_072);
 });
 
 test("it finds the longest held prefix, as looking block by block would", () => {
@@ -80,6 +82,19 @@ test("an engine's memory holds as many tokens of a long prompt as of short ones"
   cache.add(other, blocks, tokensOf(blocks), 1_000);
   assert.equal(cache.held(long, blocks, 1_000), 0, "there is room for one of them");
   assert.equal(cache.size, blocks);
+});
+
+test("a short prompt beside long ones takes no more of an engine's memory than its own tokens", () => {
+  // By blocks, which stand for 64 to 1,024 tokens each, a long prompt made the memory look full of short ones.
+  const cache = new PrefixCache();
+  const short = keysOf(hashesOf(1, 16));
+  const long = keysOf(hashesOf(2, 86));
+  const capacity = tokensOf(16) + tokensOf(86);
+  cache.add(short, 16, capacity, 0);
+  cache.add(long, 86, capacity, 1);
+  assert.deepEqual([cache.held(short, 16, 2), cache.held(long, 86, 2)], [16, 86]);
+  cache.add(keysOf(hashesOf(3, 1)), 1, capacity, 3);
+  assert.deepEqual([cache.held(short, 16, 4), cache.held(long, 86, 4)], [15, 86]);
 });
 
 test("a conversation goes back to the engine that holds its prefix, unless that one is too busy", async () => {

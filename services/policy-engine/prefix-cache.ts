@@ -1,13 +1,19 @@
-/** Blocks of 64 tokens at a prompt's start, and of 256 behind: what the ingress hashes (routing, section 1.10). */
+/** Blocks of 64 tokens at a prompt's start, then of 256, and of 1,024 behind 16,384: what the ingress hashes (routing, section 1.10). */
 const FINE_BLOCKS = 16;
 const FINE_TOKENS = 64;
+const COARSE_BLOCKS = 60;
 const COARSE_TOKENS = 256;
+const FAR_TOKENS = 1_024;
+
+/** Tokens of a block by what `packed` says of its size. */
+const SIZES = [FINE_TOKENS, COARSE_TOKENS, FAR_TOKENS] as const;
+const SIZE_BITS = 4;
 
 /** Bytes of a hash. */
 const HASH_BYTES = 8;
 
-/** Blocks remembered of an engine whose memory is not known: two million tokens. */
-const BLOCKS_DEFAULT = 31_250;
+/** Tokens remembered of an engine whose memory is not known. */
+const CAPACITY_DEFAULT = 2_000_000;
 
 /** An engine is taken to hold a block this long after its last use, ms. */
 const TTL_MS = 600_000;
@@ -32,16 +38,37 @@ export function readKeys(hashes: Uint8Array, keys: Float64Array): number {
 
 /** Tokens in the first `blocks` blocks. */
 export function tokensOf(blocks: number): number {
-  return blocks <= FINE_BLOCKS ? blocks * FINE_TOKENS : FINE_BLOCKS * FINE_TOKENS + (blocks - FINE_BLOCKS) * COARSE_TOKENS;
+  const coarse = Math.min(COARSE_BLOCKS, Math.max(0, blocks - FINE_BLOCKS));
+  const far = Math.max(0, blocks - FINE_BLOCKS - COARSE_BLOCKS);
+  return Math.min(blocks, FINE_BLOCKS) * FINE_TOKENS + coarse * COARSE_TOKENS + far * FAR_TOKENS;
+}
+
+/** Which of SIZES the block at this place of a prompt has. */
+function sizeAt(block: number): number {
+  return block < FINE_BLOCKS ? 0 : block < FINE_BLOCKS + COARSE_BLOCKS ? 1 : 2;
+}
+
+/** When a block was last used and which size it has, in one number: a map of objects would cost ten times the memory. */
+function packed(usedMs: number, size: number): number {
+  return Math.floor(usedMs) * SIZE_BITS + size;
+}
+
+function usedMsOf(value: number): number {
+  return Math.floor(value / SIZE_BITS);
+}
+
+function sizeOf(value: number): number {
+  return SIZES[value % SIZE_BITS]!;
 }
 
 /** What one engine's prefix cache is believed to hold: the blocks of prompts sent there, least recently used first. */
 export class PrefixCache {
-  readonly #usedMs = new Map<number, number>();
+  readonly #blocks = new Map<number, number>();
+  #tokens = 0;
 
   /** Blocks remembered. */
   get size(): number {
-    return this.#usedMs.size;
+    return this.#blocks.size;
   }
 
   /**
@@ -62,34 +89,40 @@ export class PrefixCache {
   /** A prompt of these blocks was sent there. Returns how many leading blocks were held before. */
   add(keys: Float64Array, count: number, capacityTokens: number, nowMs: number): number {
     const known = this.held(keys, count, nowMs);
-    // Blocks behind the first kilotoken stand for four times as many tokens.
-    const perBlock = count === 0 ? FINE_TOKENS : Math.max(FINE_TOKENS, tokensOf(count) / count);
-    const blocksMax = capacityTokens > 0 ? Math.ceil(capacityTokens / perBlock) : BLOCKS_DEFAULT;
     for (let block = count - 1; block >= 0; block--) {
       const key = keys[block]!;
-      const usedMs = this.#usedMs.get(key);
-      if (usedMs !== undefined && nowMs - usedMs < TOUCH_MS) continue;
-      this.#usedMs.delete(key);
-      this.#usedMs.set(key, nowMs);
+      const value = this.#blocks.get(key);
+      if (value !== undefined) {
+        if (nowMs - usedMsOf(value) < TOUCH_MS) continue;
+        this.#drop(key, value);
+      }
+      const size = sizeAt(block);
+      this.#blocks.set(key, packed(nowMs, size));
+      this.#tokens += SIZES[size]!;
     }
-    this.#shrink(blocksMax);
+    this.#shrink(capacityTokens > 0 ? capacityTokens : CAPACITY_DEFAULT);
     return known;
   }
 
   /** The engine restarted or dropped much: the older half is gone. */
   halve(): void {
-    this.#shrink(this.#usedMs.size >> 1);
+    this.#shrink(this.#tokens / 2);
   }
 
   #holds(key: number, nowMs: number): boolean {
-    const usedMs = this.#usedMs.get(key);
-    return usedMs !== undefined && nowMs - usedMs < TTL_MS;
+    const value = this.#blocks.get(key);
+    return value !== undefined && nowMs - usedMsOf(value) < TTL_MS;
   }
 
-  #shrink(to: number): void {
-    for (const key of this.#usedMs.keys()) {
-      if (this.#usedMs.size <= to) return;
-      this.#usedMs.delete(key);
+  #drop(key: number, value: number): void {
+    this.#blocks.delete(key);
+    this.#tokens -= sizeOf(value);
+  }
+
+  #shrink(toTokens: number): void {
+    for (const [key, value] of this.#blocks) {
+      if (this.#tokens <= toTokens) return;
+      this.#drop(key, value);
     }
   }
 }

@@ -16,7 +16,8 @@ import { DecideRequestSchema, DecisionSchema } from "#gen/signalbox/policy/v1/po
 import { createMemoryBus } from "#libs/bus/index.ts";
 import { systemClock, systemRandom } from "#libs/clock/index.ts";
 import type { AdapterHost, AdapterPeer, AttemptSink, Decision, PolicyHost, PolicySession } from "#libs/peers/index.ts";
-import { codecOf, createAdapterClient, createMeshServer, createPolicyClient } from "#libs/rpc/index.ts";
+import { createAdapterClient, createMeshServer, createPolicyClient } from "#libs/rpc/index.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 
 /**

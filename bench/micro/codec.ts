@@ -2,7 +2,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { AttemptDataSchema, AttemptEndSchema, AttemptOpenSchema, Dialect } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { codecOf } from "#libs/rpc/codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { anthropicCodec } from "#services/provider-adapters/anthropic/index.ts";
 import { backendOf, contextOf, openOf } from "#services/provider-adapters/anthropic/testing.ts";
 import { chatBody } from "../load/index.ts";

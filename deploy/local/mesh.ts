@@ -81,6 +81,9 @@ function need<T>(value: T | undefined, name: string): T {
   return value;
 }
 
+/** As bin/signalbox starts it, which says why. */
+export const NODE_FLAGS = ["--no-memory-reducer", "--heap-growing-percent=100"];
+
 function startChild({ name, role, ports }: MeshProcess, configFile: string, options: MeshOptions): KeptChild {
   const dataDir = join(options.dir, name);
   mkdirSync(dataDir, { recursive: true });
@@ -97,7 +100,7 @@ function startChild({ name, role, ports }: MeshProcess, configFile: string, opti
     "--mesh-port",
     String(ports.mesh),
   );
-  const [command, ...rest] = [...(options.wrap ?? []), options.node ?? process.execPath, main, ...args];
+  const [command, ...rest] = [...(options.wrap ?? []), options.node ?? process.execPath, ...NODE_FLAGS, main, ...args];
   return keepRunning({
     name,
     command: command!,

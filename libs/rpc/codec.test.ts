@@ -12,7 +12,7 @@ import {
 import { AttemptReportSchema, DecideRequestSchema, DecisionSchema, PolicyFallbackSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { SessionRequestSchema, SessionResponseSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
 import { SeededRandom } from "#libs/clock/fake.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { readFrames } from "./frames.ts";
 
 const HOT: readonly DescMessage[] = [

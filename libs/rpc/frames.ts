@@ -1,5 +1,5 @@
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import type { Codec } from "./codec.ts";
+import type { Codec } from "#libs/wire/index.ts";
 
 /** Tag of `repeated Frame frames = 1`, the only field of every batch message. */
 const FRAMES_TAG = (1 << 3) | WireType.LengthDelimited;

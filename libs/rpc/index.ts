@@ -1,5 +1,4 @@
 export { createAdapterClient, type AdapterClientDeps } from "./adapter-client.ts";
-export { type Codec, codecOf } from "./codec.ts";
 export { createPublicRpcServer, type PublicRpcDeps, type RpcServer } from "./connect-server.ts";
 export { ERROR_DOMAIN, fromConnectError, fromGrpcError, toConnectError } from "./errors.ts";
 export { createMeshServer, type MeshServerDeps } from "./mesh-server.ts";

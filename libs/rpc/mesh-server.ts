@@ -8,7 +8,7 @@ import type { ListenAddress } from "#libs/config/model.ts";
 import type { AdapterHost, AttemptOpen, PolicyHost } from "#libs/peers/index.ts";
 import type { Logger, Metrics } from "#libs/telemetry/index.ts";
 import { bridge } from "./bridge.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import type { RpcServer } from "./connect-server.ts";
 import { healthService } from "./health.ts";
 import { serveAdapter } from "./serve-adapter.ts";

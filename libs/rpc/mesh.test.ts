@@ -15,7 +15,7 @@ import { eventually, policyContract, reportOf, requestOf } from "#libs/peers/pol
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import { SessionRequestFrameSchema, SessionResponseFrameSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { FrameSender, readFrames } from "./frames.ts";
 import { bytesStream, SESSION_PATH } from "./wire.ts";
 import { createAdapterClient } from "./adapter-client.ts";

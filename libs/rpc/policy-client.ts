@@ -5,7 +5,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import type { AttemptReport, DecideRequest, DecideTicket, Decision, PolicyFallback, PolicySession, Preemption } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { AddressBook } from "./addresses.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { StreamLink } from "./stream-link.ts";
 import { TimeoutQueue } from "./timeout-queue.ts";
 import { type MeshTls, SESSION_PATH } from "./wire.ts";

@@ -20,7 +20,7 @@ import {
   type AttemptSink,
   type CancelReason,
 } from "#libs/peers/index.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { type LinkDeps, StreamLink } from "./stream-link.ts";
 import { ATTEMPTS_PATH } from "./wire.ts";
 

@@ -4,7 +4,7 @@ import type { AttemptsRequestFrame, AttemptsResponseFrame } from "#gen/signalbox
 import { LiveMap } from "#libs/live/index.ts";
 import type { AdapterHost, AttemptData, AttemptEnd, AttemptHandle, AttemptOpen, AttemptSink, CancelReason } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { ServedFrames } from "./served-frames.ts";
 
 /** Attempts one ingress may have open at once; the adapter's own limits are far smaller. Beyond, the stream is broken. */

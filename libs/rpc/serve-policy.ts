@@ -7,7 +7,7 @@ import { SignalboxError } from "#libs/errors/index.ts";
 import { LiveMap } from "#libs/live/index.ts";
 import type { DecideRequest, DecideTicket, Decision, PolicyHost, PolicySession } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
-import { codecOf } from "./codec.ts";
+import { codecOf } from "#libs/wire/index.ts";
 import { ServedFrames } from "./served-frames.ts";
 
 /** Requests of one ingress that may wait in the engine at once; beyond, they are denied. The engine's own queues are far smaller. */

@@ -1,6 +1,6 @@
 import { type ServerDuplexStream, Metadata, status } from "@grpc/grpc-js";
 import type { Logger } from "#libs/telemetry/index.ts";
-import type { Codec } from "./codec.ts";
+import type { Codec } from "#libs/wire/index.ts";
 import { FrameSender, readFrames } from "./frames.ts";
 
 /** What one kind of stream is made of. */

@@ -1,7 +1,7 @@
 import { Client, type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import type { Clock, Random, Timer } from "#libs/clock/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
-import type { Codec } from "./codec.ts";
+import type { Codec } from "#libs/wire/index.ts";
 import { FrameSender, readFrames } from "./frames.ts";
 import { bytesStream, CLIENT_OPTIONS, dialCredentials, type MeshTls } from "./wire.ts";
 

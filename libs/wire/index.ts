@@ -1,3 +1,4 @@
+export { type Codec, codecOf } from "./codec.ts";
 export { usage } from "./usage.ts";
 export {
   bareDouble,

@@ -1,5 +1,5 @@
 import { type DecisionRecord, DecisionRecordSchema } from "#gen/signalbox/policy/v1/policy_service_pb.ts";
-import { codecOf } from "#libs/rpc/index.ts";
+import { codecOf } from "#libs/wire/index.ts";
 
 /** A block's records are framed by their length, four bytes, little-endian. */
 const LENGTH_BYTES = 4;

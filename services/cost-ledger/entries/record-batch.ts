@@ -1,6 +1,6 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { AttemptRecordSchema, type AttemptRecord } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
-import { codecOf } from "#libs/rpc/index.ts";
+import { codecOf } from "#libs/wire/index.ts";
 
 /** Reads and writes one record. */
 export const RECORD = codecOf(AttemptRecordSchema);

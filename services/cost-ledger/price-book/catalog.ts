@@ -1,8 +1,19 @@
-import { calcPrice, type ModelInfo, type ModelPrice } from "@pydantic/genai-prices";
+import { createRequire } from "node:module";
+import type * as GenaiPrices from "@pydantic/genai-prices";
 import type { PriceLine, Schedule } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import type { ProviderName } from "#libs/config/model.ts";
 import { blankLine, parseCataloguePerMillion, parseUsd } from "#libs/money/index.ts";
 import { dailyWindows, scheduledPrice, tier } from "./parts.ts";
+
+type ModelInfo = GenaiPrices.ModelInfo;
+type ModelPrice = GenaiPrices.ModelPrice;
+
+/** The catalogue takes some megabytes, and who states every price needs none: it is loaded when it is first asked. */
+let catalogue: typeof GenaiPrices | undefined;
+
+function loadCatalogue(): typeof GenaiPrices {
+  return (catalogue ??= createRequire(import.meta.url)("@pydantic/genai-prices") as typeof GenaiPrices);
+}
 
 /** How surely a catalogue row is the model asked for. */
 export type MatchGrade = "exact" | "alias" | "fuzzy";
@@ -75,7 +86,7 @@ function findModel(
 ): { readonly model: ModelInfo; readonly provider: string; readonly grade: MatchGrade } | undefined {
   try {
     const options = providerId === undefined ? { providerApiUrl: url } : { providerId };
-    const found = calcPrice({}, model, options);
+    const found = loadCatalogue().calcPrice({}, model, options);
     if (found === null) return undefined;
     return { model: found.model, provider: found.provider.id, grade: gradeOf(found.model, model) };
   } catch {

@@ -57,7 +57,7 @@ export function planOf(isQuick: boolean): Plan {
       },
     ],
     rounds: isQuick ? 1 : 3,
-    warmupMs: isQuick ? 300 : 1_000,
+    warmupMs: isQuick ? 300 : 2_000,
     durationMs: isQuick ? 1_200 : 4_000,
     preheatMs: isQuick ? 1_500 : 25_000,
   };

@@ -108,6 +108,7 @@ async function startTargets(
       continue;
     }
     try {
+      if (target.compiles === true) await (await target.start(environment))?.stop();
       const started = await target.start(environment);
       if (started === undefined) absent.set(target.id, "not installed");
       else running.set(target.id, started);

@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
+import { NODE_FLAGS } from "#deploy/local/mesh.ts";
 import { spawnJsonServer } from "../harness/spawn.ts";
 import { CHAT_PATH, MODEL, type Target } from "./target.ts";
 
@@ -19,13 +20,13 @@ export const direct: Target = {
     }),
 };
 
-/** The bare proxy: node:http and undici, bytes passed through. */
+/** The bare proxy: node:http and undici, bytes passed through, on a V8 that keeps house as ours does. */
 export const floor: Target = {
   id: "floor",
   title: "floor (bare node:http + undici proxy)",
   start: async (environment) => {
     const main = fileURLToPath(new URL("../proxy.ts", import.meta.url));
-    const command = [...environment.pin, process.execPath, main, String(environment.upstreamPort)];
+    const command = [...environment.pin, process.execPath, ...NODE_FLAGS, main, String(environment.upstreamPort)];
     const { server, ready } = await spawnJsonServer<{ port: number }>(command, `${environment.folder}/floor.log`);
     return {
       endpoint: (isPaced) => ({

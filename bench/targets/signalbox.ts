@@ -70,6 +70,7 @@ function endpointOf(port: number, key: string): (isPaced: boolean) => Endpoint {
 export const embedded: Target = {
   id: "embedded",
   title: "Signalbox embedded",
+  compiles: true,
   start: async (environment) => {
     const folder = `${environment.folder}/embedded`;
     mkdirSync(folder, { recursive: true });
@@ -102,6 +103,7 @@ export const embedded: Target = {
 export const mesh: Target = {
   id: "mesh",
   title: "Signalbox mesh",
+  compiles: true,
   start: async (environment) => {
     const natsPath = onPath("nats-server");
     if (natsPath === undefined) return undefined;

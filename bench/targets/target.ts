@@ -32,6 +32,8 @@ export interface RunningTarget {
 export interface Target {
   readonly id: TargetId;
   readonly title: string;
+  /** Whether its first start leaves compiled code on the disk for all others: what is measured is one of those. */
+  readonly compiles?: boolean;
   /** Undefined = not installed here. Rejects when it is and does not start. */
   start(environment: BenchEnvironment): Promise<RunningTarget | undefined>;
 }

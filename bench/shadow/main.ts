@@ -25,13 +25,12 @@ const isPlain = (arm: Arm): boolean => arm === "none" || arm === "again";
 
 /** Loads: whole answers from an upstream that answers at once (the gateway's own time shows), and streams of 8 tokens at 25 tokens/s (what clients see). */
 const LOADS = [
-  { name: "json", stream: false, tokens: 16, rps: 50, paced: false, rounds: 20 },
-  { name: "sse", stream: true, tokens: 8, rps: 15, paced: true, rounds: 8 },
+  { name: "json", stream: false, tokens: 16, rps: 50, paced: false, rounds: 30, durationMs: 4_000 },
+  { name: "sse", stream: true, tokens: 8, rps: 15, paced: true, rounds: 8, durationMs: 2_000 },
 ] as const;
 
 /** Many short rounds in turns: a slow moment of the machine then hits every arm alike. */
 const WARMUP_MS = 500;
-const DURATION_MS = 2_000;
 
 const PROMPT_TOKENS = 250;
 
@@ -138,7 +137,7 @@ function run(load: (typeof LOADS)[number], arm: Arm, port: number): Promise<Load
       stream: load.stream,
       pace: { kind: "open", rps: load.rps },
       warmupMs: WARMUP_MS,
-      durationMs: DURATION_MS,
+      durationMs: load.durationMs,
     },
     [],
     () => {},

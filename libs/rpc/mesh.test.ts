@@ -115,7 +115,7 @@ test("without an engine a decide is rejected at once as policy_unavailable", asy
   session.close();
 });
 
-test("an engine that neither answers nor acknowledges is given up, and what it reserves later is released", async () => {
+test("an engine that neither answers nor acknowledges is given up, and still told what becomes of the request without it", async () => {
   const heard: string[] = [];
   let decideLate: (id: string) => void = () => {};
   const server = new Server();
@@ -139,9 +139,16 @@ test("an engine that neither answers nor acknowledges is given up, and what it r
   const session = await policyAt([`127.0.0.1:${port}`], 25);
   await assert.rejects(Promise.resolve(session.decide(requestOf("silent")).decision), isUnavailable);
   await eventually(() => heard.includes("cancel"), "the cancellation");
+  session.report(
+    reportOf("silent", { case: "started", value: { $typeName: "signalbox.policy.v1.AttemptStarted", hedge: false, attempt: 1 } }),
+  );
   decideLate("silent");
+  await eventually(() => heard.includes("silent started"), "the attempt made without it");
+  session.report(reportOf("silent", { case: "requestDone", value: { $typeName: "signalbox.policy.v1.RequestDone" } }));
   await eventually(() => heard.includes("silent requestDone"), "the release");
-  assert.deepEqual(heard, ["hello", "decide", "cancel", "silent requestDone"]);
+  decideLate("silent");
+  await eventually(() => heard.length > 5, "the release of what is reserved after the end");
+  assert.deepEqual(heard, ["hello", "decide", "cancel", "silent started", "silent requestDone", "silent requestDone"]);
   session.close();
   server.forceShutdown();
 });

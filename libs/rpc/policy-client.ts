@@ -85,7 +85,7 @@ class PolicyClient implements PolicySession {
   }
 
   decide(request: DecideRequest): DecideTicket {
-    const engine = this.#usable[this.#turn++ % Math.max(1, this.#usable.length)];
+    const engine = this.#engineFor(request.decisionId);
     if (!engine) return { decision: rejected(unavailable("no policy engine is connected")), cancel: () => {} };
     let pending: Pending | undefined;
     const decision = new Promise<Decision>((resolve, reject) => {
@@ -100,7 +100,7 @@ class PolicyClient implements PolicySession {
   }
 
   report(report: AttemptReport): void {
-    const engine = this.#decided.get(report.decisionId) ?? this.#decidedBefore.get(report.decisionId);
+    const engine = this.#deciderOf(report.decisionId);
     if (!engine) return;
     if (report.event.case === "requestDone" && !this.#decided.delete(report.decisionId)) this.#decidedBefore.delete(report.decisionId);
     send(engine, { case: "report", value: report });
@@ -200,8 +200,9 @@ class PolicyClient implements PolicySession {
   #answered(engine: Engine, decision: Decision): void {
     const pending = engine.pending.get(decision.decisionId);
     if (!pending) {
-      // given up meanwhile: what the engine reserved must not stay reserved
-      if (decision.result.case === "allow") send(engine, { case: "report", value: doneReport(decision.decisionId) });
+      // withdrawn, or over: what the engine reserved must not stay reserved
+      if (decision.result.case === "allow" && this.#deciderOf(decision.decisionId) === undefined)
+        send(engine, { case: "report", value: doneReport(decision.decisionId) });
       return;
     }
     engine.pending.delete(decision.decisionId);
@@ -218,6 +219,17 @@ class PolicyClient implements PolicySession {
     this.#decided.set(id, engine);
   }
 
+  /** Whoever decided a request decides it again, because it knows what that request still takes up; others go in turn. */
+  #engineFor(id: string): Engine | undefined {
+    const decider = this.#deciderOf(id);
+    if (decider !== undefined && this.#usable.includes(decider)) return decider;
+    return this.#usable[this.#turn++ % Math.max(1, this.#usable.length)];
+  }
+
+  #deciderOf(id: string): Engine | undefined {
+    return this.#decided.get(id) ?? this.#decidedBefore.get(id);
+  }
+
   #cancel(pending: Pending): void {
     if (!pending.engine.pending.delete(pending.id)) return;
     pending.settled = true;
@@ -231,6 +243,8 @@ class PolicyClient implements PolicySession {
     if (!pending.engine.pending.delete(pending.id)) return;
     pending.settled = true;
     send(pending.engine, { case: "cancel", value: pending.id });
+    // slow is not gone: what becomes of the request without it is still reported, behind the question, so that its books are right
+    this.#remember(pending.id, pending.engine);
     pending.reject(unavailable("no policy engine answered in time"));
   }
 

@@ -99,6 +99,17 @@ test("BUSY costs nothing and is bounded by its own number", () => {
   assert.equal(nextStep(busy, { ...STATE, skips: 16 }).kind, "give_up");
 });
 
+test("a full backend without another is asked for again after a moment, one without an adapter is not", () => {
+  const busy = failure("UPSTREAM_UNAVAILABLE", { busy: true });
+  const alone = { ...STATE, remaining: [], attempts: 0, skips: 1 };
+  assert.deepEqual(nextStep(busy, alone), { kind: "redecide", cost: 0 });
+  const spent = { ...alone, spent: true };
+  assert.deepEqual(nextStep(busy, spent), { kind: "again", afterMs: 75, cost: 0 });
+  assert.deepEqual(nextStep(busy, { ...spent, skips: 9 }), { kind: "again", afterMs: 750, cost: 0 });
+  assert.equal(nextStep(busy, { ...spent, remainingMs: 80 }).kind, "give_up");
+  assert.equal(nextStep(failure("NO_BACKEND", { busy: true }), spent).kind, "give_up");
+});
+
 test("a context that is too long moves only towards a larger window", () => {
   const long = failure("UPSTREAM_REJECTED", { contextLength: true });
   const step = nextStep(long, { ...STATE, remaining: [candidate("gamma"), other] });

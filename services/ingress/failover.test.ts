@@ -166,6 +166,19 @@ test("a busy adapter and an unserved backend are skipped and cost no attempt", a
   assert.deepEqual(ingress.outbox.lines(), ["INTENT alpha", "VOID alpha", "INTENT beta", "POST beta"]);
 });
 
+test("a request whose only backend is full for the moment is decided anew until there is room", async () => {
+  let calls = 0;
+  ingress.policy.answer = (request) =>
+    request.exclude.length > 0 ? deny("NO_BACKEND", "none") : allow([candidate("alpha")], { maxAttempts: 1 });
+  ingress.adapters.answers("alpha", ["its turn"]);
+  const answers = ingress.adapters.scripts.get("alpha")!;
+  ingress.adapters.scripts.set("alpha", (attempt) =>
+    ++calls <= 2 ? attempt.fail("UPSTREAM_UNAVAILABLE", { busy: true }, { dispatched: false }) : answers(attempt),
+  );
+  assert.ok((await (await postChat(ingress, chatBody())).text()).includes("its turn"));
+  assert.equal(calls, 3);
+});
+
 test("attempts never exceed the decision's number", async () => {
   ingress.policy.answer = () => allow([candidate("alpha"), candidate("beta"), candidate("alpha")], { maxAttempts: 2 });
   ingress.adapters.fails("alpha", "UPSTREAM_UNAVAILABLE");

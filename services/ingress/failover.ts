@@ -2,7 +2,7 @@ import type { Candidate } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { type Reason, SignalboxError } from "#libs/errors/index.ts";
 import { FIRST_FAILOVER_COST, RETRY_COST } from "#libs/resilience/index.ts";
 import type { Failure } from "./failures.ts";
-import { ATTEMPT_WORTH_MS, BACKOFF_BASE_MS, BACKOFF_MAX_MS, REDECIDE_MAX, SKIPS_MAX } from "./limits.ts";
+import { ATTEMPT_WORTH_MS, BACKOFF_BASE_MS, BACKOFF_MAX_MS, BUSY_PAUSE_MAX_MS, BUSY_PAUSE_MS, REDECIDE_MAX, SKIPS_MAX } from "./limits.ts";
 
 /** Where a request stands when an attempt failed. */
 export interface FailoverState {
@@ -83,13 +83,21 @@ function lastWord({ error, trial, backend }: Failure): SignalboxError {
   return new SignalboxError("NO_BACKEND", text, { cause: error });
 }
 
-/** BUSY is no failure: the next candidate, or another decision, for nothing. */
+/**
+ * BUSY is no failure: the next candidate, or another decision, for nothing. Where there is no other backend, the engine that sent us did
+ * not know yet how full it is: after a moment it does, and the request waits its turn there.
+ */
 function afterBusy(failure: Failure, state: FailoverState): NextStep {
   const candidate = state.remaining[0];
   if (state.skips >= SKIPS_MAX) return { kind: "give_up", error: failure.error };
   if (candidate !== undefined) return { kind: "try", candidate, cost: 0 };
   if (!state.spent && state.redecisions < REDECIDE_MAX) return { kind: "redecide", cost: 0 };
-  return { kind: "give_up", error: failure.error };
+  // An adapter that is not there says so with a word of its own.
+  if (failure.error.reason === "NO_BACKEND") return { kind: "give_up", error: failure.error };
+  const ceiling = Math.min(BUSY_PAUSE_MAX_MS, BUSY_PAUSE_MS * 2 ** Math.max(0, state.skips - 1));
+  const afterMs = Math.ceil(ceiling * (0.5 + state.chance / 2));
+  if (afterMs + ATTEMPT_WORTH_MS > state.remainingMs) return { kind: "give_up", error: failure.error };
+  return { kind: "again", afterMs, cost: 0 };
 }
 
 function toLargerContext(failure: Failure, state: FailoverState): NextStep {

@@ -113,6 +113,10 @@ export const BACKOFF_BASE_MS = 100;
 /** Longest back-off, ms. */
 export const BACKOFF_MAX_MS = 5_000;
 
+/** First and longest wait before a full backend is asked for again, ms: engines tell each other of their load every 50 ms. */
+export const BUSY_PAUSE_MS = 100;
+export const BUSY_PAUSE_MAX_MS = 1_000;
+
 /** Gap samples per attempt: one each so many ms (decision 8). */
 export const GAP_SAMPLE_MS = 100;
 

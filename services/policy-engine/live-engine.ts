@@ -285,10 +285,11 @@ export class LiveEngine {
     };
     const waiter = this.scheduler.enqueue(resolved, startedMs, refuse, (holder.holdings.get(id)?.preemptions ?? 0) > 0);
     if ("reason" in waiter) return { decision: this.#refusal(resolved.request, waiter, startedMs, 0) };
-    if (urgent && this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     holder.waiters.set(id, waiter);
     this.state.shares.beginWait(resolved);
     this.#deliver.set(waiter, { holder, settle });
+    // Last: who yields may ask again before this returns.
+    if (urgent && this.#holdings.preempt(resolved, startedMs)) this.#metrics.preempted();
     return { waiter, promise };
   }
 

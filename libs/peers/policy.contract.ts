@@ -73,6 +73,24 @@ export function policyContract(name: string, open: (host: FakePolicyHost) => Pro
     assert.deepEqual(host.cancelled, ["gone"]);
   });
 
+  suite("a request that is withdrawn and asks again at once gets the answer to its second question", async (host, session) => {
+    let answerLater: (decision: Decision) => void = () => {};
+    // As an engine does it: what is withdrawn is answered, so that nobody hangs.
+    host.onEvent = () => (host.cancelled.length > 0 ? answerFirst(allow("again", "first")) : undefined);
+    let answerFirst: (decision: Decision) => void = () => {};
+    host.answer = () =>
+      host.requests.length === 1 ? new Promise((resolve) => (answerFirst = resolve)) : new Promise((resolve) => (answerLater = resolve));
+    const before = session.decide(requestOf("again"));
+    Promise.resolve(before.decision).catch(() => {});
+    await eventually(() => host.requests.length === 1);
+    before.cancel();
+    const after = Promise.resolve(session.decide(requestOf("again")).decision);
+    await eventually(() => host.requests.length === 2, "the second question");
+    await new Promise((resolve) => setImmediate(resolve));
+    answerLater(allow("again", "second"));
+    assert.deepEqual(await after, allow("again", "second"));
+  });
+
   suite("reports reach the engine in order", async (host, session) => {
     await session.decide(requestOf("told")).decision;
     const started = reportOf("told", {

@@ -84,14 +84,16 @@ class ServedSession {
     this.#tickets.set(id, ticket);
     this.#send({ case: "queued", value: id });
     decision.then(
-      (value) => {
-        // a cancelled one is released by its ticket
-        if (this.#tickets.delete(id)) this.#answer(value);
-      },
-      (cause: unknown) => {
-        if (this.#tickets.delete(id)) this.#answer(denied(id, cause));
-      },
+      (value) => this.#settled(id, ticket, value),
+      (cause: unknown) => this.#settled(id, ticket, denied(id, cause)),
     );
+  }
+
+  /** A cancelled one is released by its ticket; by now the request may have asked again. */
+  #settled(id: string, ticket: DecideTicket, decision: Decision): void {
+    if (this.#tickets.get(id) !== ticket) return;
+    this.#tickets.delete(id);
+    this.#answer(decision);
   }
 
   #answer(decision: Decision): void {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { meshMissing, startGateway, type Gateway } from "../support/gateway.ts";
 import { endings, sendLoad } from "../support/load.ts";
+import { assertBatchYields, LONE, lonely } from "../support/preemption.ts";
 import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 /** Requests per victim, enough that the kill falls into the middle and the victim's return too. */
@@ -21,12 +22,15 @@ else {
       simulatedBackend("a", "openai", 1),
       simulatedBackend("b", "openai", 1.05),
       simulatedBackend("c", "anthropic", 2),
+      LONE,
     ]);
+    const lone = lonely(simulation);
     gateway = await startGateway({
       topology: "mesh",
       config: {
-        backends: simulation.backends,
-        models: { chat: { candidates: ["a", "b", "c"] } },
+        ...lone,
+        backends: { ...simulation.backends, ...lone.backends },
+        models: { chat: { candidates: ["a", "b", "c"] }, ...lone.models },
       },
     });
   });
@@ -34,6 +38,15 @@ else {
   after(async () => {
     await gateway?.stop();
     await simulation?.stop();
+  });
+
+  test("a batch request without content yields to an interactive one over the mesh, and is answered afterwards", () =>
+    assertBatchYields(gateway, simulation));
+
+  test("a batch request that the ingress sent without its engine, which stood still, yields as well once the engine goes on", async () => {
+    const engine = gateway.mesh!.child("policy-engine");
+    engine.signal("SIGSTOP");
+    await assertBatchYields(gateway, simulation, () => engine.signal("SIGCONT"));
   });
 
   for (const victim of VICTIMS) {

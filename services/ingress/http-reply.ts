@@ -10,10 +10,19 @@ import type { Reply, ReplyFacts } from "./reply.ts";
 const WARNINGS_MAX_CHARS = 1_024;
 
 /**
- * Whole answers up to this size go to node as Latin-1 text, a character for each byte: head and body then leave in one plain write
- * where a buffer behind a head takes a gathering one, which costs more than the copy. Node writes that much from its stack.
+ * Up to this size, bytes go to node as Latin-1 text, a character for each: head, frame and body then leave in one plain write where
+ * buffers beside text take a gathering one, which costs more than the copy. Node writes that much from its stack.
  */
 const TEXT_MAX_BYTES = 12 * 1024;
+
+const CRLF = Buffer.from("\r\n");
+
+/** Ends a chunked body. */
+const LAST_CHUNK = "0\r\n\r\n";
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
+}
 
 function latin1Of(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
@@ -60,6 +69,8 @@ export class HttpReply implements Reply {
   /** Bytes gathered in this tick. */
   #gatheredBytes = 0;
   #flushing = false;
+  /** Whether pieces are framed as chunks (RFC 9112, 7.1), which is done here: node's own framing is four writes for each. */
+  #framed = false;
   #onDrained: () => void = () => {};
 
   /** A reader that takes nothing of a finished answer for `readerTimeoutMs` is cut off; before, dispatch watches it. */
@@ -79,6 +90,8 @@ export class HttpReply implements Reply {
     this.#opened = true;
     const headers = ["content-type", "text/event-stream; charset=utf-8", "cache-control", "no-cache", "x-accel-buffering", "no"];
     this.#response.writeHead(200, this.#withRouting(headers, facts));
+    this.#framed = this.#response.chunkedEncoding;
+    this.#response.chunkedEncoding = false;
   }
 
   write(bytes: Uint8Array): boolean {
@@ -114,7 +127,7 @@ export class HttpReply implements Reply {
     }
     this.#over = true;
     this.#response.writeHead(200, this.#withRouting(headers, facts));
-    const body = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces, length);
+    const body = joined(pieces);
     if (length <= TEXT_MAX_BYTES) this.#response.end(latin1Of(body), "latin1");
     else this.#response.end(body);
     this.#watchTail();
@@ -146,8 +159,17 @@ export class HttpReply implements Reply {
     const pieces = this.#pieces;
     this.#pieces = [];
     this.#gatheredBytes = 0;
-    if (!this.#response.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces))) this.#full = true;
+    if (!this.#send(joined(pieces))) this.#full = true;
     else if (this.#full) this.#drained();
+  }
+
+  /** False when the reader is full. */
+  #send(bytes: Uint8Array): boolean {
+    // An empty chunk would end the body.
+    if (!this.#framed || bytes.length === 0) return this.#response.write(bytes);
+    const head = `${bytes.length.toString(16)}\r\n`;
+    if (bytes.length <= TEXT_MAX_BYTES) return this.#response.write(`${head}${latin1Of(bytes)}\r\n`, "latin1");
+    return this.#response.write(Buffer.concat([Buffer.from(head), bytes, CRLF]));
   }
 
   #drained(): void {
@@ -159,7 +181,14 @@ export class HttpReply implements Reply {
     this.#over = true;
     const pieces = this.#pieces;
     this.#pieces = [];
-    this.#response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces));
+    const bytes = joined(pieces);
+    if (!this.#framed) this.#response.end(bytes);
+    else if (bytes.length <= TEXT_MAX_BYTES) {
+      this.#response.end(`${bytes.length.toString(16)}\r\n${latin1Of(bytes)}\r\n${LAST_CHUNK}`, "latin1");
+    } else {
+      this.#send(bytes);
+      this.#response.end(LAST_CHUNK, "latin1");
+    }
     this.#watchTail();
   }
 

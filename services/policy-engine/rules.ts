@@ -1,4 +1,5 @@
-import { celEnv, isCelError, parse, plan } from "@bufbuild/cel";
+import { createRequire } from "node:module";
+import type * as Cel from "@bufbuild/cel";
 import { Operation, type DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import type { ClassName, RuleConfig } from "#libs/config/model.ts";
@@ -46,7 +47,15 @@ const PATTERN_MAX_CHARS = 200;
 
 const NAMES_OF_BITS = Object.entries(CAPABILITY_BITS);
 const OPERATION_WORDS = ["chat", "chat", "embeddings", "completions", "responses", "messages"] as const;
-const environment = celEnv();
+
+/** The language takes some megabytes, and many have no rules: it is loaded with the first one. */
+let language: { readonly cel: typeof Cel; readonly environment: Cel.CelEnv } | undefined;
+
+function loadLanguage(): NonNullable<typeof language> {
+  if (language !== undefined) return language;
+  const cel = createRequire(import.meta.url)("@bufbuild/cel") as typeof Cel;
+  return (language = { cel, environment: cel.celEnv() });
+}
 
 /** Compiles rules in their order. Throws SignalboxError REQUEST_MALFORMED naming the first rule that does not compile. */
 export function compileRules(rules: readonly RuleConfig[], backends: readonly CompiledBackend[]): readonly CompiledRule[] {
@@ -107,12 +116,13 @@ function compileRule(rule: RuleConfig): (bindings: RuleBindings) => boolean {
 
 function compileExpression(when: string): (bindings: RuleBindings) => boolean {
   if (when.length > EXPRESSION_MAX_CHARS) throw new Error(`longer than ${EXPRESSION_MAX_CHARS} characters`);
-  const parsed = parse(expandUnits(when));
+  const { cel, environment } = loadLanguage();
+  const parsed = cel.parse(expandUnits(when));
   measure(parsed.expr, 0, { left: EXPRESSION_MAX_NODES });
-  const evaluate = plan(environment, parsed);
+  const evaluate = cel.plan(environment, parsed);
   return (bindings) => {
     const value = evaluate(bindings);
-    return !isCelError(value) && value === true;
+    return !cel.isCelError(value) && value === true;
   };
 }
 

@@ -82,7 +82,7 @@ function need<T>(value: T | undefined, name: string): T {
 }
 
 /** As bin/signalbox starts it, which says why. */
-export const NODE_FLAGS = ["--no-memory-reducer", "--heap-growing-percent=100"];
+export const NODE_FLAGS = process.version.startsWith("v24.") ? ["--no-memory-reducer", "--heap-growing-percent=100"] : [];
 
 function startChild({ name, role, ports }: MeshProcess, configFile: string, options: MeshOptions): KeptChild {
   const dataDir = join(options.dir, name);

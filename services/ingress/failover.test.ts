@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { UsageSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { create } from "@bufbuild/protobuf";
-import { ModelFallbackSchema, Outcome, PolicyFallbackSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { ModelFallbackSchema, Outcome, type PolicyFallback, PolicyFallbackSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { allow, candidate, chatBody, deny, FakePolicy, postChat, startIngress, type TestIngress } from "./testing.ts";
@@ -279,6 +279,21 @@ test("without an engine the pushed fallback decides, filtered by capability, and
   await response.text();
   assert.equal(ingress.tracing.emitted[0]!.spans[1]!.attributes["signalbox.policy.stale"], true);
   ingress.policy.fallback = undefined;
+  assert.equal((await postChat(ingress, chatBody())).status, 503);
+});
+
+test("fault: without an engine a request whose only backend was called slow was refused, though it answers", async () => {
+  ingress.policy.answer = () => Promise.reject(new SignalboxError("NO_BACKEND", "no engine", { code: "policy_unavailable" }));
+  const slow = { backend: "alpha", context: 8_000, usable: false, lastResort: true };
+  const fallbackOf = (...candidates: { backend: string; context: number; usable: boolean; lastResort?: boolean }[]): PolicyFallback =>
+    create(PolicyFallbackSchema, { configVersion: "v1", models: [{ model: "chat", candidates, maxAttempts: 2 }] });
+  ingress.adapters.answers("alpha", ["slowly"]);
+  ingress.adapters.answers("beta", ["quickly"]);
+  ingress.policy.fallback = fallbackOf(slow);
+  assert.ok((await (await postChat(ingress, chatBody())).text()).includes("slowly"));
+  ingress.policy.fallback = fallbackOf(slow, { backend: "beta", context: 8_000, usable: true });
+  assert.ok((await (await postChat(ingress, chatBody())).text()).includes("quickly"));
+  ingress.policy.fallback = fallbackOf({ ...slow, lastResort: false });
   assert.equal((await postChat(ingress, chatBody())).status, 503);
 });
 

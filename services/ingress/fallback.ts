@@ -23,6 +23,7 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     return denied(request, fallback, undefined, "MODEL_UNKNOWN", `The model '${request.model}' does not exist.`, "model");
   }
   const kept: Candidate[] = [];
+  const spare: Candidate[] = [];
   const excluded: Candidate[] = [];
   let incapable = 0;
   for (const entry of model.candidates) {
@@ -35,9 +36,15 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
       incapable++;
       excluded.push(ruledOut(candidate, "context", `holds ${entry.context} tokens`));
     } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, "tried", "tried already"));
+    else if (entry.lastResort) spare.push(candidate);
     else if (!entry.usable) excluded.push(ruledOut(candidate, "health", "was not usable when the fallback was made"));
     else kept.push(candidate);
   }
+  // As the engine has it: statistics never leave a request without anybody.
+  if (kept.length === 0) kept.push(...spare);
+  else
+    for (const candidate of spare)
+      excluded.push(ruledOut(candidate, "health", "was slower or worse than others when the fallback was made"));
   if (kept.length === 0) {
     const reasons = excluded.map((candidate) => `${candidate.backend}: ${candidate.excluded?.detail ?? ""}`).join("; ");
     const capable = incapable < model.candidates.length;

@@ -108,6 +108,13 @@ test("a backend ejected for its pace is used again where it is the last one: sta
   await scene.health({ backend: "a", state: HealthState.EJECTED, reason: "61.7 times slower than its pool", live: true });
   assert.deepEqual(chosen(scene.now(request("chat"))), ["b"]);
   assert.deepEqual(chosen(scene.now(request("alone"))), ["a"]);
+  await scene.clock.advanceAsync(250);
+  const { candidates } = scene.session.fallback!.models[0]!;
+  assert.deepEqual(
+    candidates.map(({ backend: name, usable, lastResort }) => [name, usable, lastResort]).find(([name]) => name === "a"),
+    ["a", false, true],
+    "the fallback says so too",
+  );
 });
 
 test("a liveness call that failed and works again half-opens the breaker at once", async () => {

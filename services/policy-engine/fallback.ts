@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { DecideRequestSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { isPriced } from "#libs/money/index.ts";
 import type { Engine } from "./engine.ts";
-import { judgeHealth, OUT } from "./filter.ts";
+import { isStatistical, judgeHealth, OUT } from "./filter.ts";
 import type { Moment } from "./judge.ts";
 import type { CompiledModel } from "./models.ts";
 import { CLASS_NUMBER } from "./resolve.ts";
@@ -75,6 +75,9 @@ function orderedIndices(
 
 function fallbackCandidate(index: number, snapshot: PolicySnapshot, state: EngineState, now: Moment): FallbackCandidate {
   const { config, name } = snapshot.backends[index]!;
+  const backend = state.backends[index]!;
+  const health = judgeHealth(snapshot, backend, index, false, now.monoMs);
+  const billed = mayBeBilled(snapshot, name, now.wallMs);
   return {
     $typeName: "signalbox.policy.v1.FallbackCandidate",
     backend: name,
@@ -82,7 +85,8 @@ function fallbackCandidate(index: number, snapshot: PolicySnapshot, state: Engin
     context: config.contextTokens,
     provider: config.provider,
     upstreamModel: config.model,
-    usable: judgeHealth(snapshot, state.backends[index]!, index, false, now.monoMs) === OUT.none && mayBeBilled(snapshot, name, now.wallMs),
+    usable: health === OUT.none && billed,
+    lastResort: health === OUT.ejected && isStatistical(backend) && billed,
     residency: config.labels.get("residency") ?? "",
     maxOutput: config.maxOutputTokens,
   };

@@ -7,7 +7,7 @@ import type { Gateway } from "./gateway.ts";
 export interface RollbackFigures {
   readonly requests: number;
   readonly failed: number;
-  /** Failures by status (0 = no answer). */
+  /** Failures by status (0 = no answer) and error code. */
   readonly failures: Readonly<Record<string, number>>;
   /** Share of the requests before the command that went to the arm. */
   readonly shareBefore: number;
@@ -26,6 +26,8 @@ export interface RollbackFigures {
 interface Sent {
   readonly atMs: number;
   readonly status: number;
+  /** Of an error, with the beginning of its text: a figure without a cause helps nobody. */
+  readonly fault: string;
   readonly arm: boolean;
 }
 
@@ -102,7 +104,7 @@ export async function measureRollback(
     requests: answers.length,
     failed: failed.length,
     failures: Object.fromEntries(
-      Map.groupBy(failed, ({ status }) => status)
+      Map.groupBy(failed, ({ status, fault }) => `${status} ${fault}`)
         .entries()
         .map(([status, each]) => [status, each.length]),
     ),
@@ -125,9 +127,17 @@ async function ask(pool: Pool, user: string): Promise<Sent> {
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ model: "chat", user, max_tokens: 8, messages: [{ role: "user", content: `[sim tokens=8] hello ${user}` }] }),
     });
-    await body.dump();
-    return { atMs, status: statusCode, arm: headers["x-signalbox-backend"] === "b" };
-  } catch {
-    return { atMs, status: 0, arm: false };
+    const text = await body.text();
+    return { atMs, status: statusCode, fault: statusCode === 200 ? "" : faultOf(text), arm: headers["x-signalbox-backend"] === "b" };
+  } catch (error) {
+    return { atMs, status: 0, fault: String(error), arm: false };
   }
+}
+
+/** Characters of an error's text that tell its kind. */
+const FAULT_CHARS = 60;
+
+function faultOf(text: string): string {
+  const { error } = JSON.parse(text) as { error: { code: string | null; message: string } };
+  return `${error.code ?? ""}: ${error.message.slice(0, FAULT_CHARS)}`;
 }

@@ -31,6 +31,7 @@ export class FakePolicyHost implements PolicyHost {
   readonly requests: DecideRequest[] = [];
   readonly reports: AttemptReport[] = [];
   readonly cancelled: string[] = [];
+  readonly unheard: string[] = [];
   readonly sessions: { ingressId: string; open: boolean }[] = [];
   record: DecisionRecord | undefined;
   /** Called after each event above. */
@@ -48,6 +49,7 @@ export class FakePolicyHost implements PolicyHost {
     const current = (): PolicyFallback | undefined => this.#fallback;
     return {
       decide: (request) => this.#decide(request),
+      unheard: (id) => void this.unheard.push(id),
       report: (report) => {
         this.reports.push(report);
         this.onEvent();

@@ -39,6 +39,11 @@ export interface ExplainPeer {
 export interface PolicySession extends PolicyPeer {
   /** Calls `listener` with the current fallback at once (if any) and with every later one. */
   onFallback(listener: (fallback: PolicyFallback) => void): void;
+  /**
+   * The decision on a request came too late, and the ingress went on by its fallback: what is reported from here on says what runs
+   * where, and counts for no experiment. Asked of an engine by what serves it to others.
+   */
+  unheard?(decisionId: string): void;
   /** Releases everything held for this ingress. Idempotent. */
   close(): void;
 }

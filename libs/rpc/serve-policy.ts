@@ -62,10 +62,7 @@ class ServedSession {
     if (!session) throw new RangeError("the first frame is no hello");
     if (frame.case === "decide") this.#decide(session, frame.value);
     else if (frame.case === "report") session.report(frame.value);
-    else if (frame.case === "cancel") {
-      this.#tickets.get(frame.value)?.cancel();
-      this.#tickets.delete(frame.value);
-    }
+    else if (frame.case === "cancel") this.#cancel(session, frame.value);
   }
 
   #decide(session: PolicySession, request: DecideRequest): void {
@@ -94,6 +91,14 @@ class ServedSession {
     if (this.#tickets.get(id) !== ticket) return;
     this.#tickets.delete(id);
     this.#answer(decision);
+  }
+
+  /** Withdraws a question; one that is answered already was answered too late. */
+  #cancel(session: PolicySession, id: string): void {
+    const ticket = this.#tickets.get(id);
+    if (ticket === undefined) return session.unheard?.(id);
+    ticket.cancel();
+    this.#tickets.delete(id);
   }
 
   #answer(decision: Decision): void {

@@ -14,7 +14,7 @@ export function observeEnd(
 ): void {
   const { decision, request } = holding.evidence;
   // A judge's answers are no traffic of an arm.
-  if (request.role === "judge") return;
+  if (request.role === "judge" || holding.unheard) return;
   if (decision.experiment === "" || decision.result.case !== "allow") return;
   if (!decision.result.value.candidates.some((candidate) => candidate.backend === backend)) return;
   const compiled = experiments.get(decision.experiment);

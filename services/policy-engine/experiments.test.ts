@@ -19,7 +19,7 @@ import {
 import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
 import { extendRanges } from "#libs/statistics/index.ts";
 import { compileSnapshot, type PolicySnapshot } from "./snapshot.ts";
-import { backend, book, chosen, config, DONE, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
+import { backend, book, chosen, config, DONE, ended, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
 const NO_GUARDS = { errorRate: undefined, ttft: undefined, cost: undefined, quality: undefined, action: "rollback" } as const;
 
@@ -266,6 +266,24 @@ test("a judge's question takes part in no experiment, and a copy goes to its arm
     "copies are no traffic of the arm",
   );
   assert.equal(decide(scene, request("chat", { unit: "u" })).arm, "control");
+});
+
+test("fault: what an ingress served by its fallback, because the decision came too late, counted as an outcome of the arm", async () => {
+  const scene = await world(configWith(experiment("x", 0)));
+  for (const late of [false, true]) {
+    const asked = request("chat", { unit: "u", decisionId: late ? "late" : "heard" });
+    const [first] = chosen(scene.now(asked));
+    if (late) scene.session.unheard!(asked.decisionId);
+    scene.session.report(report(asked.decisionId, first!, STARTED));
+    scene.session.report(report(asked.decisionId, first!, { case: "ended", value: ended() }));
+    scene.session.report(report(asked.decisionId, "", DONE));
+  }
+  await scene.clock.advanceAsync(1_000);
+  const arms = scene.reports.at(-1)!.observations.flatMap((each) => each.arms);
+  assert.deepEqual(
+    arms.map(({ arm, metrics }) => [arm, metrics["error"]?.count]),
+    [["control", 1]],
+  );
 });
 
 test("copies that fail at a backend of the clients leave it to them, and leave them half of a provider's rate", async () => {

@@ -48,6 +48,8 @@ export interface Holding {
   readonly expectedOutput: number;
   /** What the latest decision on it was made from. */
   evidence: Evidence;
+  /** The latest decision came too late: the ingress went on by its fallback, and what follows is no outcome of an arm. */
+  unheard: boolean;
   /** When it was last heard of, ms. */
   touchedMs: number;
   /** What its attempts came to so far, while they count for an experiment's arm. */

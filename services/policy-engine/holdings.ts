@@ -62,6 +62,7 @@ export class Holdings {
       uncachedTokens: reservation.uncachedTokens,
       expectedOutput: reservation.outputTokens,
       evidence,
+      unheard: false,
       touchedMs: nowMs,
       sums: noSums(),
       reserved: undefined,
@@ -77,6 +78,7 @@ export class Holdings {
   reserveAgain(holding: Holding, evidence: Evidence, reservation: Reservation, nowMs: number): void {
     if (holding.reserved !== undefined) this.#release(holding.reserved, nowMs);
     holding.evidence = evidence;
+    holding.unheard = false;
     holding.touchedMs = nowMs;
     holding.reserved = this.#take(holding, reservation.backend, reservation.predictedTtftMs, nowMs);
   }

@@ -42,6 +42,11 @@ export class Session implements PolicySession, Holder {
     return { decision: answer.promise, cancel: () => this.#engine.cancel(this, request.decisionId) };
   }
 
+  unheard(decisionId: string): void {
+    const holding = this.holdings.get(decisionId);
+    if (holding !== undefined) holding.unheard = true;
+  }
+
   report(report: AttemptReport): void {
     if (!this.#closed) this.#engine.report(this, report);
   }

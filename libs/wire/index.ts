@@ -9,6 +9,7 @@ export {
   double,
   element,
   endMessage,
+  FIELD_BYTES,
   int32,
   int64,
   openMessage,

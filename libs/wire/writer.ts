@@ -4,6 +4,9 @@ const SHORT_STRING = 48;
 /** A UTF-16 unit takes at most this many bytes of UTF-8. */
 export const UTF8_PER_UNIT = 3;
 
+/** Tag and length of one string or bytes take at most this. */
+export const FIELD_BYTES = 8;
+
 const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;

@@ -3,21 +3,10 @@ import { createServer, request, type ServerResponse } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { HttpReply } from "./http-reply.ts";
+import { NO_FACTS } from "./reply-facts.ts";
 import type { ReplyFacts } from "./reply.ts";
 
-const FACTS: ReplyFacts = {
-  requestId: "r",
-  decisionId: "d",
-  backend: "b",
-  model: "m",
-  attempts: 1,
-  experiment: "",
-  queueMs: 0,
-  routeMs: 0,
-  upstreamMs: 0,
-  warnings: [],
-  costNanoUsd: undefined,
-};
+const FACTS: ReplyFacts = { ...NO_FACTS, requestId: "r", decisionId: "d", backend: "b", model: "m", attempts: 1 };
 
 /** Every byte there is, and more than node writes from its stack. */
 const SMALL = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));

@@ -13,7 +13,7 @@ export function observeEnd(
   ended: AttemptEnded,
 ): void {
   const { decision, request } = holding.evidence;
-  // A judge's answers are no traffic of an arm.
+  // Neither a judge's answers nor what the ingress served without this decision are traffic of an arm.
   if (request.role === "judge" || holding.unheard) return;
   if (decision.experiment === "" || decision.result.case !== "allow") return;
   if (!decision.result.value.candidates.some((candidate) => candidate.backend === backend)) return;

@@ -9,9 +9,6 @@ const RECORD_BYTES = 1_024;
 /** The same of one candidate, its terms included. */
 const CANDIDATE_BYTES = 1_024;
 
-/** Tag and length of one string or bytes. */
-const FIELD_BYTES = 8;
-
 /** Where a record is put together; grows with the largest. */
 let scratch = Buffer.alloc(0);
 
@@ -59,8 +56,8 @@ function bytesMax({ request, decision, excluded, others }: Evidence): number {
   let units = request.decisionId.length + request.requestId.length + request.model.length + request.tenant.length + request.team.length;
   units += request.keyId.length + request.unit.length + request.forcedArm.length + request.templateHash.length;
   units += request.conversation.length + request.role.length;
-  for (const name of request.exclude) units += name.length + FIELD_BYTES;
-  for (const key in request.tags) units += key.length + request.tags[key]!.length + FIELD_BYTES;
+  for (const name of request.exclude) units += name.length + wire.FIELD_BYTES;
+  for (const key in request.tags) units += key.length + request.tags[key]!.length + wire.FIELD_BYTES;
   units += decision.decisionId.length + decision.configVersion.length + decision.priceVersion.length + decision.engine.length;
   units += decision.model.length + decision.experiment.length + decision.arm.length;
   units += decision.shadowExperiment.length + decision.shadowArm.length;

@@ -48,12 +48,17 @@ const ENDS = [
   }),
 ];
 
-test("attempts that end in one turn leave in one message, as the message's own codec reads it", async () => {
+/** Completions on a bus of their own, and the messages that come of them. */
+function collect(replica: string): { readonly clock: FakeClock; readonly completions: Completions; readonly seen: Uint8Array[] } {
   const clock = new FakeClock();
   const bus = createMemoryBus({ clock, logger: silentLogger });
   const seen: Uint8Array[] = [];
   bus.subscribe(SUBJECTS.attemptCompleted, ({ payload }) => void seen.push(payload));
-  const completions = new Completions(bus, clock, "replica-1");
+  return { clock, completions: new Completions(bus, clock, replica), seen };
+}
+
+test("attempts that end in one turn leave in one message, as the message's own codec reads it", async () => {
+  const { clock, completions, seen } = collect("replica-1");
   for (const end of ENDS) completions.add(OPEN, end);
   await clock.advanceAsync(1);
   completions.add(OPEN, ENDS[0]!);
@@ -71,11 +76,7 @@ test("attempts that end in one turn leave in one message, as the message's own c
 });
 
 test("a turn with more than a message holds makes several, each well below the bus's limit", async () => {
-  const clock = new FakeClock();
-  const bus = createMemoryBus({ clock, logger: silentLogger });
-  const seen: Uint8Array[] = [];
-  bus.subscribe(SUBJECTS.attemptCompleted, ({ payload }) => void seen.push(payload));
-  const completions = new Completions(bus, clock, "r");
+  const { clock, completions, seen } = collect("r");
   for (let count = 0; count < 1_000; count++) completions.add(OPEN, ENDS[1]!);
   completions.flush();
   await clock.advanceAsync(1);

@@ -10,9 +10,6 @@ const MESSAGE_BYTES = 64 * 1024;
 /** Numbers, tags and lengths of one attempt together stay below this; strings come on top. */
 const FIXED_BYTES = 512;
 
-/** Tag and length of one string. */
-const FIELD_BYTES = 8;
-
 /**
  * Publishes attempts that ended, one message (an AttemptsCompleted) per turn of the event loop. There is one for each attempt, so
  * they are written into the message as they end; a test holds that against the message's own codec.
@@ -73,7 +70,7 @@ function bytesMax({ attemptId, backend, traceparent }: AttemptOpen, end: Attempt
   let units = attemptId.length + backend.length + traceparent.length;
   units += end.finishReason.length + end.upstreamModel.length + end.responseId.length + (end.usage?.serviceTier.length ?? 0);
   if (error !== undefined) units += error.reason.length + error.message.length + error.code.length + error.param.length + error.type.length;
-  for (const warning of end.warnings) units += warning.length + FIELD_BYTES;
+  for (const warning of end.warnings) units += warning.length + wire.FIELD_BYTES;
   return FIXED_BYTES + units * wire.UTF8_PER_UNIT;
 }
 

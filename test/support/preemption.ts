@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { EntryLine, Gateway } from "./gateway.ts";
+import type { Gateway } from "./gateway.ts";
 import { readStream } from "./load.ts";
 import { attemptsSeen, simulatedBackend, type SimulatedBackend, type Simulation } from "./simulated.ts";
 
@@ -39,6 +39,7 @@ async function stream(gateway: Gateway, id: string, priority: string, ended: str
 export async function assertBatchYields(gateway: Gateway, simulation: Simulation, between: () => void = () => {}): Promise<void> {
   const ended: string[] = [];
   const before = attemptsSeen(simulation);
+  const booked = (await gateway.entries()).length;
   const [patient, urgent] = [`patient-${before}`, `urgent-${before}`];
   const batch = stream(gateway, patient, "batch", ended);
   while (attemptsSeen(simulation) <= before) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -47,9 +48,8 @@ export async function assertBatchYields(gateway: Gateway, simulation: Simulation
   const [late, soon] = await Promise.all([batch, interactive]);
   assert.deepEqual(ended, [urgent, patient]);
   for (const text of [late, soon]) assert.equal(readStream(text).ending, "complete", text);
-  const own = (): Promise<EntryLine[]> =>
-    gateway.entries().then((entries) => entries.filter(({ request_id: id }) => id === patient || id === urgent));
-  while ((await own()).length < 3) await new Promise((resolve) => setTimeout(resolve, 50));
-  const words = (await own()).map((entry) => `${entry.request_id} ${entry.outcome} ${(entry as unknown as { purpose: string }).purpose}`);
+  const entries = await gateway.entriesAtLeast(booked + 3);
+  const own = entries.filter(({ request_id: id }) => id === patient || id === urgent);
+  const words = own.map((entry) => `${entry.request_id} ${entry.outcome} ${(entry as unknown as { purpose: string }).purpose}`);
   assert.deepEqual(words.toSorted(), [`${patient} canceled waste_preempted`, `${patient} ok billed`, `${urgent} ok billed`]);
 }

@@ -35,8 +35,10 @@ export {
   isPriced,
   isScheduleActive,
   ratesAt,
+  ratesIn,
   type MatchedRates,
   type PriceIndex,
+  type PriceLines,
 } from "./price-index.ts";
 export { parseInvoice } from "./invoice-file.ts";
 export type { Rates } from "./rates.ts";

@@ -15,12 +15,15 @@ interface CompiledLine {
   readonly ladders: (readonly Rates[])[];
 }
 
+/** Lines of one backend, the earliest first. */
+export type PriceLines = readonly CompiledLine[];
+
 /** A price book compiled for lookups. Immutable but for its caches; replaced whole when a new book arrives. */
 export interface PriceIndex {
   /** Version of the book. */
   readonly version: string;
   readonly onUnknown: "reject" | "allow_unpriced";
-  readonly lines: ReadonlyMap<string, readonly CompiledLine[]>;
+  readonly lines: ReadonlyMap<string, PriceLines>;
   readonly schedules: ReadonlyMap<string, (atMs: number) => boolean>;
 }
 
@@ -86,12 +89,21 @@ export function ratesAt(
 ): MatchedRates | undefined {
   const line = lineAt(index, backend, atMs);
   if (line === undefined || !line.priced) return undefined;
-  const { serviceTiers, tiers } = line.source;
-  const schedule = scheduleAt(index, line, atMs);
-  const service = serviceTier === "" ? -1 : serviceTiers.findIndex((each) => each.tier === serviceTier);
+  const service = serviceTier === "" ? -1 : line.source.serviceTiers.findIndex((each) => each.tier === serviceTier);
+  return { rates: ratesOf(index, line, atMs, promptTokens, service), line: line.source };
+}
+
+/** The same of lines found before, without a service tier: for whoever asks again and again. */
+export function ratesIn(index: PriceIndex, lines: PriceLines, atMs: number, promptTokens: number): Rates | undefined {
+  const line = inForce(lines, atMs);
+  return line === undefined || !line.priced ? undefined : ratesOf(index, line, atMs, promptTokens, -1);
+}
+
+function ratesOf(index: PriceIndex, line: CompiledLine, atMs: number, promptTokens: number, service: number): Rates {
+  const { tiers } = line.source;
   let tier = -1;
   for (let at = 0; at < tiers.length && promptTokens > tiers[at]!.aboveTokens; at++) tier = at;
-  return { rates: variantOf(line, schedule, service, tier), line: line.source };
+  return variantOf(line, scheduleAt(index, line, atMs), service, tier);
 }
 
 /**
@@ -127,10 +139,13 @@ function scheduleAt(index: PriceIndex, line: CompiledLine, atMs: number): number
 }
 
 function lineAt(index: PriceIndex, backend: string, atMs: number): CompiledLine | undefined {
-  const list = index.lines.get(backend);
-  if (list === undefined) return undefined;
-  for (let at = list.length - 1; at >= 0; at--) {
-    if (list[at]!.effectiveFromMs <= atMs) return list[at];
+  const lines = index.lines.get(backend);
+  return lines === undefined ? undefined : inForce(lines, atMs);
+}
+
+function inForce(lines: PriceLines, atMs: number): CompiledLine | undefined {
+  for (let at = lines.length - 1; at >= 0; at--) {
+    if (lines[at]!.effectiveFromMs <= atMs) return lines[at];
   }
   return undefined;
 }

@@ -20,6 +20,8 @@ export interface Rates {
   readonly webSearchNano: number;
   /** Nano-USD an hour of one GPU; 0 = priced by tokens. */
   readonly perHourNano: bigint;
+  /** The same as a float, for estimates. */
+  readonly hourNano: number;
 }
 
 const FIELDS = [
@@ -50,6 +52,7 @@ export function overlay(base: RawPrices, over: RawPrices | PriceLine | undefined
 
 /** Applies the class fallbacks: caches, images and audio take the input's price, a 1-hour cache the cache's, reasoning and audio the output's. */
 export function resolve(raw: RawPrices): Rates {
+  const perHourNano = raw.perHourNano > 0n ? raw.perHourNano : 0n;
   const cacheWrite = firstPriced(raw.cacheWritePico, raw.inputPico);
   return {
     input: Number(raw.inputPico),
@@ -63,7 +66,8 @@ export function resolve(raw: RawPrices): Rates {
     imageInput: Number(firstPriced(raw.imageInputPico, raw.inputPico)),
     perRequestNano: Number(raw.perRequestNano > 0n ? raw.perRequestNano : 0n),
     webSearchNano: Number(raw.webSearchNano),
-    perHourNano: raw.perHourNano > 0n ? raw.perHourNano : 0n,
+    perHourNano,
+    hourNano: Number(perHourNano),
   };
 }
 

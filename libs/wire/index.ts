@@ -1,7 +1,6 @@
 export { type Codec, codecOf } from "./codec.ts";
 export { usage } from "./usage.ts";
 export {
-  bareDouble,
   beginMessage,
   bool,
   bytes,

@@ -69,9 +69,11 @@ export function int32(field: number, value: number): void {
 
 /** An int64 or uint64. */
 export function int64(field: number, value: bigint): void {
-  if (value === 0n) return;
+  // What is safe as a number is written as one: arithmetic on bigints is slow, and rounding leaves no larger one looking safe.
+  const plain = Number(value);
+  if (plain === 0) return;
   tag(field, VARINT);
-  if (value > 0n && value <= 0x1fffffffffffffn) return varint(Number(value));
+  if (plain > 0 && plain <= Number.MAX_SAFE_INTEGER) return varint(plain);
   let rest = BigInt.asUintN(64, value);
   while (rest >= 0x80n) {
     buffer[at++] = Number(rest & 0x7fn) | 0x80;
@@ -125,11 +127,6 @@ export function raw(value: Uint8Array): void {
   at += value.length;
 }
 
-/** A double without a tag: behind `raw` bytes that hold it. */
-export function bareDouble(value: number): void {
-  at = buffer.writeDoubleLE(value, at);
-}
-
 /** Entries of a map of strings. */
 export function textMap(field: number, values: Readonly<Record<string, string>>): void {
   for (const key in values) {
@@ -140,23 +137,20 @@ export function textMap(field: number, values: Readonly<Record<string, string>>)
   }
 }
 
-/** Begins a message inside; what it returns ends it. */
-export function openMessage(field: number): number {
+/** Begins a message inside; what it returns ends it. `lengthBytes`: how many its length is going to take, as far as is known. */
+export function openMessage(field: number, lengthBytes = 1): number {
   tag(field, BYTES);
-  return at++;
+  const start = at;
+  at += lengthBytes;
+  return start;
 }
 
-/** Puts the length of what was written since into its place, making room when it needs more than one byte. */
-export function closeMessage(start: number): void {
-  const length = at - start - 1;
-  if (length < 0x80) {
-    buffer[start] = length;
-    return;
-  }
-  const size = length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4;
-  buffer.copyWithin(start + size, start + 1, at);
-  const end = at + size - 1;
+/** Puts the length of what was written since into its place, moving that where `lengthBytes` (as at its beginning) were not right. */
+export function closeMessage(start: number, lengthBytes = 1): void {
+  const length = at - start - lengthBytes;
+  const size = length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4;
+  if (size !== lengthBytes) buffer.copyWithin(start + size, start + lengthBytes, at);
   at = start;
   varint(length);
-  at = end;
+  at += length;
 }

@@ -163,13 +163,16 @@ export function candidateAt(context: AnswerContext, at: number): Candidate {
   const backendState = state.backends[index]!;
   const prediction = judge.predictions[at]!;
   const predicted = judge.out[at] === OUT.none || judge.out[at]! >= OUT.price;
+  const costNano = predicted ? Math.round(judge.averageNano[at]!) : 0;
+  const marginalNano = judge.out[at] === OUT.none ? judge.table.marginalNano[at]! : 0;
+  const costNanoUsd = costNano === 0 ? 0n : BigInt(costNano);
   return {
     $typeName: "signalbox.policy.v1.Candidate",
     backend: backend.name,
     predictedTtftMs: predicted ? prediction.ttftMs : 0,
     predictedTpotMs: predicted ? prediction.tpotMs : 0,
-    costNanoUsd: predicted ? BigInt(Math.round(judge.averageNano[at]!)) : 0n,
-    marginalNanoUsd: judge.out[at] === OUT.none ? BigInt(judge.table.marginalNano[at]!) : 0n,
+    costNanoUsd,
+    marginalNanoUsd: marginalNano === 0 ? 0n : marginalNano === costNano ? costNanoUsd : BigInt(marginalNano),
     queue: backendState.engineQueue,
     inFlight: Math.ceil(backendState.inFlight + backendState.peerInFlight),
     score: predicted ? prediction.scoreMs : 0,
@@ -186,17 +189,31 @@ export function candidateAt(context: AnswerContext, at: number): Candidate {
   };
 }
 
+/** No integer, so that an array of it holds doubles from the beginning: one that becomes so, or grows, is copied. */
+const NO_TERM = 0.5;
+const blankTerms: number[] = [];
+
 /** Terms of the first `count` candidates in order, TERMS.length numbers each. */
 export function termsOf(context: AnswerContext, count: number): number[] {
   const { judge, resolved } = context;
-  const terms: number[] = [];
+  while (blankTerms.length < count * TERMS.length) blankTerms.push(NO_TERM);
+  const terms = blankTerms.slice(0, count * TERMS.length);
+  let to = 0;
   for (let place = 0; place < count; place++) {
     const at = judge.table.order[place]!;
     const prediction = judge.predictions[at]!;
-    terms.push(prediction.ttftMs, prediction.tpotMs * judge.table.outputTokens, prediction.externalityMs);
-    terms.push(prediction.swapMs, prediction.biasMs, prediction.gateMs, prediction.ttftP90Ms);
-    terms.push(resolved.inputTokens - prediction.uncachedTokens, judge.table.outputTokens, judge.table.sampled ? 1 : 0);
-    terms.push(judge.table.idle[at]!, prediction.leaderMs);
+    terms[to++] = prediction.ttftMs;
+    terms[to++] = prediction.tpotMs * judge.table.outputTokens;
+    terms[to++] = prediction.externalityMs;
+    terms[to++] = prediction.swapMs;
+    terms[to++] = prediction.biasMs;
+    terms[to++] = prediction.gateMs;
+    terms[to++] = prediction.ttftP90Ms;
+    terms[to++] = resolved.inputTokens - prediction.uncachedTokens;
+    terms[to++] = judge.table.outputTokens;
+    terms[to++] = judge.table.sampled ? 1 : 0;
+    terms[to++] = judge.table.idle[at]!;
+    terms[to++] = prediction.leaderMs;
   }
   return terms;
 }

@@ -1,4 +1,4 @@
-import { type PriceIndex, ratesAt } from "#libs/money/index.ts";
+import { type PriceIndex, type PriceLines, ratesIn } from "#libs/money/index.ts";
 import { gapMs, prefillMsPerToken, type Prediction } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -33,28 +33,28 @@ export interface CostInput {
   readonly outputP90: number;
 }
 
-/** Expected cost of the request into `out`. Cached prompt tokens take the cache's price. */
+/** Expected cost of the request into `out`. `lines`: the backend's prices. Cached prompt tokens take the cache's price. */
 export function estimate(
   out: CostEstimate,
   prices: PriceIndex,
+  lines: PriceLines | undefined,
   backend: CompiledBackend,
   state: BackendState,
   input: CostInput,
   wallMs: number,
 ): void {
-  const matched = ratesAt(prices, backend.name, wallMs, input.uncachedTokens + input.cachedTokens, "");
-  out.unpriced = matched === undefined;
+  const rates = lines === undefined ? undefined : ratesIn(prices, lines, wallMs, input.uncachedTokens + input.cachedTokens);
+  out.unpriced = rates === undefined;
   out.rented = false;
   out.averageNano = 0;
   out.upperNano = 0;
-  if (matched === undefined) return;
-  const { rates } = matched;
+  if (rates === undefined) return;
   const prompt = Math.max(0, rates.input) * input.uncachedTokens + Math.max(0, rates.cacheRead) * input.cachedTokens;
   const perOutput = Math.max(0, rates.output);
   out.averageNano = (prompt + perOutput * input.outputTokens) / PICO_PER_NANO + rates.perRequestNano;
   out.upperNano = (prompt + perOutput * input.outputP90) / PICO_PER_NANO + rates.perRequestNano;
-  const rentNanoPerS = Number(rates.perHourNano) / S_PER_HOUR;
-  if (rentNanoPerS <= 0) return;
+  if (rates.hourNano <= 0) return;
+  const rentNanoPerS = rates.hourNano / S_PER_HOUR;
   out.rented = true;
   out.averageNano += rentNanoPerS * gpuSeconds(backend, state, input.uncachedTokens, input.outputTokens);
   out.upperNano += rentNanoPerS * gpuSeconds(backend, state, input.uncachedTokens, input.outputP90);

@@ -1,6 +1,7 @@
 import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import * as wire from "#libs/wire/index.ts";
 import { TERMS } from "./answer.ts";
+import { fillTerms, formOf } from "./candidate-form.ts";
 import type { Evidence } from "./engine.ts";
 
 /** Numbers, tags and lengths of a record together stay below this; candidates and strings come on top. */
@@ -23,9 +24,9 @@ export function writeEvidence(evidence: Evidence): Uint8Array {
   const asked = wire.openMessage(1);
   writeRequest(request);
   wire.closeMessage(asked);
-  const made = wire.openMessage(2);
+  const made = wire.openMessage(2, 2);
   writeDecision(decision, terms, excluded);
-  wire.closeMessage(made);
+  wire.closeMessage(made, 2);
   wire.double(3, evidence.decidedAtMs);
   wire.int64(5, evidence.made.control?.revision ?? 0n);
   if (others !== undefined) {
@@ -118,9 +119,9 @@ function writeDecision(decision: Decision, terms: readonly number[], excluded: r
   wire.text(5, decision.model);
   wire.uint(6, decision.requestClass);
   if (result.case === "allow") {
-    const allow = wire.openMessage(7);
+    const allow = wire.openMessage(7, 2);
     for (let place = 0; place < result.value.candidates.length; place++) writeCandidate(1, result.value.candidates[place]!, terms, place);
-    wire.closeMessage(allow);
+    wire.closeMessage(allow, 2);
   } else if (result.case === "deny") {
     const deny = wire.openMessage(8);
     wire.text(1, result.value.reason);
@@ -152,42 +153,27 @@ function writeDecision(decision: Decision, terms: readonly number[], excluded: r
 
 /** With `TERMS` where `terms` holds them, at its place. */
 function writeCandidate(field: number, candidate: Candidate, terms: readonly number[] | undefined, place: number): void {
-  const start = wire.openMessage(field);
-  wire.text(1, candidate.backend);
-  wire.double(2, candidate.predictedTtftMs);
-  wire.double(3, candidate.predictedTpotMs);
+  const lengthBytes = terms === undefined ? 1 : 2;
+  const start = wire.openMessage(field, lengthBytes);
+  const form = formOf(candidate);
+  if (terms === undefined) wire.raw(form.withoutTerms);
+  else {
+    fillTerms(form, terms, place * TERMS.length);
+    wire.raw(form.bytes);
+  }
   wire.int64(4, candidate.costNanoUsd);
   wire.int64(5, candidate.marginalNanoUsd);
   wire.uint(6, candidate.queue);
   wire.uint(7, candidate.inFlight);
-  wire.double(8, candidate.score);
   if (candidate.excluded !== undefined) {
     const excluded = wire.openMessage(9);
     wire.text(1, candidate.excluded.requirement);
     wire.text(2, candidate.excluded.detail);
     wire.closeMessage(excluded);
   }
-  wire.double(10, candidate.firstTokenTimeoutMs);
-  wire.text(11, candidate.upstreamModel);
-  wire.text(12, candidate.provider);
   wire.int32(13, candidate.enginePriority);
   wire.bool(14, candidate.enginePrioritySet);
-  wire.double(15, candidate.hedgeAfterMs);
-  if (terms !== undefined) writeTerms(terms, place * TERMS.length);
   wire.uint(17, candidate.maxOutputTokens);
   wire.text(18, candidate.standing);
-  wire.closeMessage(start);
-}
-
-/** Field 16 of a candidate, a map from names to doubles: all but the double is always the same. */
-const TERM_HEADS = TERMS.map((name) => {
-  const key = Buffer.from(name);
-  return Uint8Array.of(0x82, 0x01, key.length + 11, 0x0a, key.length, ...key, 0x11);
-});
-
-function writeTerms(terms: readonly number[], from: number): void {
-  for (let at = 0; at < TERMS.length; at++) {
-    wire.raw(TERM_HEADS[at]!);
-    wire.bareDouble(terms[from + at] ?? 0);
-  }
+  wire.closeMessage(start, lengthBytes);
 }

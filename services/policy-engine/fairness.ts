@@ -10,9 +10,14 @@ const ACTIVE_MS = 10_000;
 /** Weighted tokens by which such a tenant may stay behind those that wait: some fifty ordinary requests. */
 const ACTIVE_CREDIT = 100_000;
 
+/** How long an account keeps its place among those not heard of before it goes to the end again, ms: moving it each time is dear. */
+const MOVED_MS = 1_000;
+
 interface Account {
   service: number;
   atMs: number;
+  /** When it went to the end. */
+  movedMs: number;
 }
 
 /**
@@ -67,8 +72,14 @@ export class Fairness {
   }
 
   #set(tenant: string, service: number, nowMs: number): void {
+    const account = this.#accounts.get(tenant);
+    if (account !== undefined && nowMs - account.movedMs < MOVED_MS) {
+      account.service = service;
+      account.atMs = nowMs;
+      return;
+    }
     this.#accounts.delete(tenant);
     if (this.#accounts.size >= TENANTS_MAX) this.#accounts.delete(this.#accounts.keys().next().value!);
-    this.#accounts.set(tenant, { service, atMs: nowMs });
+    this.#accounts.set(tenant, { service, atMs: nowMs, movedMs: nowMs });
   }
 }

@@ -1,4 +1,5 @@
 import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { PriceLines } from "#libs/money/index.ts";
 import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
 import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
 import { isKnown } from "./learn.ts";
@@ -86,6 +87,9 @@ export class Judge {
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
   readonly #keys = new Float64Array(BLOCKS_MAX);
   #rented: Uint8Array = new Uint8Array(16);
+  /** Prices by backend index, as of the snapshot they were looked up for. */
+  #lines: readonly (PriceLines | undefined)[] = [];
+  #linesOf: PolicySnapshot | undefined;
   #held = false;
 
   /** Filter, predict, pick. Dry runs do not explore. */
@@ -154,6 +158,7 @@ export class Judge {
     costInput.outputTokens = input.outputTokens;
     costInput.outputP90 = outputTokens(resolved, lengths.p90);
     const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
+    if (snapshot !== this.#linesOf) this.#lookUpPrices(snapshot);
     const blocks = readKeys(resolved.request.prefixHashes, this.#keys);
     let left = 0;
     for (let at = 0; at < candidates.length; at++) {
@@ -171,7 +176,7 @@ export class Judge {
       else predict(prediction, backend, backendState, input, tokensOf(held), now.monoMs);
       costInput.uncachedTokens = prediction.uncachedTokens;
       costInput.cachedTokens = resolved.inputTokens - prediction.uncachedTokens;
-      estimate(cost, snapshot.prices, backend, backendState, costInput, now.wallMs);
+      estimate(cost, snapshot.prices, this.#lines[index], backend, backendState, costInput, now.wallMs);
       this.averageNano[at] = cost.averageNano;
       this.#rented[at] = cost.rented ? 1 : 0;
       this.table.gateMs[at] = prediction.gateMs;
@@ -185,6 +190,11 @@ export class Judge {
       if (out === OUT.none) left++;
     }
     return left;
+  }
+
+  #lookUpPrices(snapshot: PolicySnapshot): void {
+    this.#linesOf = snapshot;
+    this.#lines = snapshot.backends.map(({ name }) => snapshot.prices.lines.get(name));
   }
 
   /** Predicts a candidate that is computing the beginning of this prompt for another: with the wait for it, or without what it computes. */

@@ -151,15 +151,15 @@ test("an answer's cost is its tokens at their price, or its share of the rented 
   const state = new EngineState(snapshot, 0);
   const cost: CostEstimate = { averageNano: 0, upperNano: 0, unpriced: false, rented: false };
   const input = { uncachedTokens: 1_155, cachedTokens: 0, outputTokens: 211, outputP90: 422 };
-  estimate(cost, prices, snapshot.backends[0]!, state.backends[0]!, input, 1);
+  estimate(cost, prices, prices.lines.get(snapshot.backends[0]!.name), snapshot.backends[0]!, state.backends[0]!, input, 1);
   near(cost.averageNano, 1_155 * 3_000 + 211 * 15_000, "cloud");
   near(cost.upperNano, 1_155 * 3_000 + 422 * 15_000, "cloud at the 90th percentile");
-  estimate(cost, prices, snapshot.backends[1]!, state.backends[1]!, input, 1);
+  estimate(cost, prices, prices.lines.get(snapshot.backends[1]!.name), snapshot.backends[1]!, state.backends[1]!, input, 1);
   const seconds = (1_155 * 0.065 + 211 * (10 + 0.07)) / 1_000;
   near(gpuSeconds(snapshot.backends[1]!, state.backends[1]!, 1_155, 211), seconds, "gpu seconds alone");
   near(cost.averageNano, seconds * 500_000, "$1.80 an hour is 500,000 nano a second");
   assert.equal(cost.rented, true);
-  estimate(cost, prices, snapshot.backends[2]!, state.backends[2]!, input, 1);
+  estimate(cost, prices, prices.lines.get(snapshot.backends[2]!.name), snapshot.backends[2]!, state.backends[2]!, input, 1);
   assert.equal(cost.unpriced, true);
 });
 

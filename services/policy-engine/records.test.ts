@@ -66,6 +66,14 @@ test("a torn block gives what is whole in it", async () => {
   assert.equal(await afterCrash.find("torn"), undefined);
 });
 
+/** The same decision with another upstream model behind the same backends, and candidates of which little is known. */
+function renamed(each: Evidence, upstreamModel: string): Evidence {
+  const { result } = each.decision;
+  assert.ok(result.case === "allow");
+  const candidates = result.value.candidates.map((candidate) => ({ ...candidate, upstreamModel, score: 0, firstTokenTimeoutMs: 0 }));
+  return { ...each, decision: { ...each.decision, result: { case: "allow", value: { ...result.value, candidates } } } };
+}
+
 test("what is kept is the record that the message's own codec would have written", () => {
   const plain = evidence({
     tags: { team: "größer", empty: "" },
@@ -77,7 +85,7 @@ test("what is kept is the record that the message's own codec would have written
   assert.equal(nobody.decision.result.case, "deny");
   const judged = { candidates: nobody.excluded.map((each) => ({ ...each, enginePriority: -3 })), terms: [], excluded: nobody.excluded };
   const rich: Evidence = { ...plain, others: { ...judged, terms: plain.terms }, excluded: nobody.excluded };
-  for (const each of [plain, nobody, rich]) {
+  for (const each of [plain, nobody, rich, renamed(plain, "n".repeat(300)), renamed(plain, "other"), plain]) {
     const expected = toBinary(DecisionRecordSchema, recordOf(each));
     assert.deepEqual(fromBinary(DecisionRecordSchema, Uint8Array.from(writeEvidence(each))), fromBinary(DecisionRecordSchema, expected));
   }

@@ -30,24 +30,30 @@ export function endMessage(): number {
 
 function tag(field: number, type: number): void {
   const value = (field << 3) | type;
-  if (value < 0x80) buffer[at++] = value;
-  else {
-    buffer[at++] = (value & 0x7f) | 0x80;
-    buffer[at++] = value >>> 7;
+  if (value < 0x80) {
+    buffer[at] = value;
+    at += 1;
+  } else {
+    buffer[at] = (value & 0x7f) | 0x80;
+    buffer[at + 1] = value >>> 7;
+    at += 2;
   }
 }
 
 function varint(value: number): void {
+  const into = buffer;
+  let to = at;
   let rest = value;
   while (rest >= 0x80000000) {
-    buffer[at++] = (rest % 0x80) | 0x80;
+    into[to++] = (rest % 0x80) | 0x80;
     rest = Math.floor(rest / 0x80);
   }
   while (rest >= 0x80) {
-    buffer[at++] = (rest & 0x7f) | 0x80;
+    into[to++] = (rest & 0x7f) | 0x80;
     rest >>>= 7;
   }
-  buffer[at++] = rest;
+  into[to++] = rest;
+  at = to;
 }
 
 /** An unsigned integer below 2^53, or an enum. */
@@ -97,15 +103,16 @@ export function element(field: number, value: string): void {
   tag(field, BYTES);
   const length = value.length;
   if (length <= SHORT_STRING) {
+    const into = buffer;
     const start = at + 1;
     let index = 0;
     for (; index < length; index++) {
       const unit = value.charCodeAt(index);
       if (unit >= 0x80) break;
-      buffer[start + index] = unit;
+      into[start + index] = unit;
     }
     if (index === length) {
-      buffer[at] = length;
+      into[at] = length;
       at = start + length;
       return;
     }

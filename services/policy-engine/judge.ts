@@ -91,6 +91,10 @@ export class Judge {
   #lines: readonly (PriceLines | undefined)[] = [];
   #linesOf: PolicySnapshot | undefined;
   #held = false;
+  /** Candidates that got past each step. */
+  #pastHard = 0;
+  #pastRate = 0;
+  #pastHealth = 0;
 
   /** Filter, predict, pick. Dry runs do not explore. */
   judge(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Judgement {
@@ -100,11 +104,12 @@ export class Judge {
     const lengths = state.lengths.estimate(resolved.request.tenant, resolved.request.templateHash, resolved.model.name);
     const weights = weightsOf(resolved);
     const judgement: Judgement = { count, step: "hard", mustWait: false, held: false, patient: false, ordered: 0, weights, lengths };
-    if (this.#hard(resolved, snapshot, state, now, lengths) === 0) return judgement;
+    this.#sift(resolved, snapshot, state, now, lengths);
+    if (this.#pastHard === 0) return judgement;
     judgement.step = "rate";
-    if (this.#rate(resolved, state, now.monoMs) === 0) return judgement;
+    if (this.#pastRate === 0) return judgement;
     judgement.step = "health";
-    if (this.#health(resolved, snapshot, state, now.monoMs) === 0) {
+    if (this.#pastHealth === 0 && this.#readmit(resolved, state) === 0) {
       if (!this.#lastResort(resolved, state, now.monoMs)) return judgement;
     } else {
       judgement.mustWait = this.#standing(resolved, snapshot, state, now.monoMs, options.lift);
@@ -146,8 +151,11 @@ export class Judge {
     while (this.predictions.length < count) this.predictions.push(emptyPrediction());
   }
 
-  /** Capability, context, rules, price and cost; predicts everyone that passes. Returns how many do. */
-  #hard(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, lengths: LengthEstimate): number {
+  /**
+   * Puts every candidate through the steps and predicts who fits. First what holds whatever the load (capability, context, rules, price
+   * and cost), then the providers' limits, then health: what a candidate fails is the step it does not get past.
+   */
+  #sift(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, now: Moment, lengths: LengthEstimate): void {
     const { candidates } = resolved.model;
     const input = this.#input;
     const costInput = this.#costInput;
@@ -160,7 +168,8 @@ export class Judge {
     const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
     if (snapshot !== this.#linesOf) this.#lookUpPrices(snapshot);
     const blocks = readKeys(resolved.request.prefixHashes, this.#keys);
-    let left = 0;
+    const { exclude } = resolved.request;
+    this.#pastHard = this.#pastRate = this.#pastHealth = 0;
     for (let at = 0; at < candidates.length; at++) {
       const index = candidates[at]!;
       this.table.standing[at] = STANDING.out;
@@ -186,10 +195,23 @@ export class Judge {
       this.ttftP90Ms[at] = prediction.ttftP90Ms;
       if (cost.unpriced && rejectUnpriced) out = OUT.price;
       else if (cost.upperNano > resolved.maxCostNano) out = OUT.cost;
+      else {
+        const tried = exclude.length > 0 && exclude.includes(backend.name);
+        out = this.#usable(resolved, snapshot, backendState, index, tried, now.monoMs);
+      }
       this.out[at] = out;
-      if (out === OUT.none) left++;
     }
-    return left;
+  }
+
+  /** The steps that change from moment to moment, for one candidate that is past the others. */
+  #usable(resolved: Resolved, snapshot: PolicySnapshot, state: BackendState, index: number, tried: boolean, nowMs: number): Out {
+    this.#pastHard++;
+    const rate = judgeRate(state, resolved, nowMs);
+    if (rate !== OUT.none) return rate;
+    this.#pastRate++;
+    const health = judgeHealth(snapshot, state, index, tried, nowMs);
+    if (health === OUT.none) this.#pastHealth++;
+    return health;
   }
 
   #lookUpPrices(snapshot: PolicySnapshot): void {
@@ -204,33 +226,6 @@ export class Judge {
     this.follows[at] = follow;
     const cachedTokens = follow?.cachedTokens ?? tokensOf(ready);
     predict(this.predictions[at]!, backend, state, this.#input, cachedTokens, nowMs, follow);
-  }
-
-  #rate(resolved: Resolved, state: EngineState, nowMs: number): number {
-    const { candidates } = resolved.model;
-    let left = 0;
-    for (let at = 0; at < candidates.length; at++) {
-      if (this.out[at] !== OUT.none) continue;
-      const out = judgeRate(state.backends[candidates[at]!]!, resolved, nowMs);
-      this.out[at] = out;
-      if (out === OUT.none) left++;
-    }
-    return left;
-  }
-
-  #health(resolved: Resolved, snapshot: PolicySnapshot, state: EngineState, nowMs: number): number {
-    const { candidates } = resolved.model;
-    const { exclude } = resolved.request;
-    let left = 0;
-    for (let at = 0; at < candidates.length; at++) {
-      if (this.out[at] !== OUT.none) continue;
-      const index = candidates[at]!;
-      const tried = exclude.length > 0 && exclude.includes(snapshot.backends[index]!.name);
-      const out = judgeHealth(snapshot, state.backends[index]!, index, tried, nowMs);
-      this.out[at] = out;
-      if (out === OUT.none) left++;
-    }
-    return left > 0 ? left : this.#readmit(resolved, state);
   }
 
   /** Statistics never leave a request without anybody: a backend ejected for its pace while its breaker is closed is better than none. */

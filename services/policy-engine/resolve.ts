@@ -93,6 +93,7 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
   const { sla } = model;
   const assignment = request.role === "judge" ? undefined : snapshot.experiments.assign(request, model.name);
   const defaults = DEFAULT_TARGETS[className];
+  const { needs, inputTokens, maxOutputTokens } = demandOf(request, model, assignment);
   return {
     request,
     snapshot,
@@ -100,7 +101,9 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
     assignment,
     class: className,
     requestClass: CLASS_NUMBER[className],
-    ...demandOf(request, model, assignment),
+    needs,
+    inputTokens,
+    maxOutputTokens,
     rule,
     ttftTargetMs: request.ttftTargetMs > 0 ? request.ttftTargetMs : (sla.ttftMs ?? defaults.ttftMs),
     tpotTargetMs: sla.tpotMs ?? defaults.tpotMs,

@@ -30,6 +30,7 @@ export {
 export { entryJson, outcomeWord, rfc3339, type EntryJson, type OutcomeWord } from "./entry-json.ts";
 export {
   BASELINE,
+  constantRates,
   compilePriceBook,
   EMPTY_PRICE_INDEX,
   isPriced,

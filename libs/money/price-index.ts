@@ -99,6 +99,13 @@ export function ratesIn(index: PriceIndex, lines: PriceLines, atMs: number, prom
   return line === undefined || !line.priced ? undefined : ratesOf(index, line, atMs, promptTokens, -1);
 }
 
+/** The same where it depends neither on the prompt nor on when it is asked for, from `fromMs` on; undefined = it does, or there is none. */
+export function constantRates(index: PriceIndex, lines: PriceLines, fromMs: number): Rates | undefined {
+  const line = inForce(lines, fromMs);
+  if (line === undefined || line !== lines.at(-1) || line.source.schedules.length > 0 || line.source.tiers.length > 0) return undefined;
+  return ratesIn(index, lines, fromMs, 0);
+}
+
 function ratesOf(index: PriceIndex, line: CompiledLine, atMs: number, promptTokens: number, service: number): Rates {
   const { tiers } = line.source;
   let tier = -1;

@@ -1,4 +1,4 @@
-import { type PriceIndex, type PriceLines, ratesIn } from "#libs/money/index.ts";
+import type { Rates } from "#libs/money/index.ts";
 import { gapMs, prefillMsPerToken, type Prediction } from "./predict.ts";
 import type { CompiledBackend } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -33,17 +33,14 @@ export interface CostInput {
   readonly outputP90: number;
 }
 
-/** Expected cost of the request into `out`. `lines`: the backend's prices. Cached prompt tokens take the cache's price. */
+/** Expected cost of the request into `out`. `rates`: the backend's, undefined = none. Cached prompt tokens take the cache's price. */
 export function estimate(
   out: CostEstimate,
-  prices: PriceIndex,
-  lines: PriceLines | undefined,
+  rates: Rates | undefined,
   backend: CompiledBackend,
   state: BackendState,
   input: CostInput,
-  wallMs: number,
 ): void {
-  const rates = lines === undefined ? undefined : ratesIn(prices, lines, wallMs, input.uncachedTokens + input.cachedTokens);
   out.unpriced = rates === undefined;
   out.rented = false;
   out.averageNano = 0;

@@ -1,7 +1,7 @@
 import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import type { PriceLines } from "#libs/money/index.ts";
 import { type CostEstimate, estimate, saturation, shadowNano } from "./cost.ts";
 import { isStatistical, judgeHard, judgeHealth, judgeRate, OUT, type Out } from "./filter.ts";
+import { BackendRates } from "./backend-rates.ts";
 import { isKnown } from "./learn.ts";
 import { type Follow, followOf } from "./leaders.ts";
 import type { LengthEstimate } from "./lengths.ts";
@@ -86,10 +86,8 @@ export class Judge {
   readonly #input = { inputTokens: 0, outputTokens: 0, watched: false };
   readonly #costInput = { uncachedTokens: 0, cachedTokens: 0, outputTokens: 0, outputP90: 0 };
   readonly #keys = new Float64Array(BLOCKS_MAX);
+  readonly #prices = new BackendRates();
   #rented: Uint8Array = new Uint8Array(16);
-  /** Prices by backend index, as of the snapshot they were looked up for. */
-  #lines: readonly (PriceLines | undefined)[] = [];
-  #linesOf: PolicySnapshot | undefined;
   #held = false;
   /** Candidates that got past each step. */
   #pastHard = 0;
@@ -166,7 +164,7 @@ export class Judge {
     costInput.outputTokens = input.outputTokens;
     costInput.outputP90 = outputTokens(resolved, lengths.p90);
     const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
-    if (snapshot !== this.#linesOf) this.#lookUpPrices(snapshot);
+    this.#prices.moveTo(snapshot, now.wallMs);
     const blocks = readKeys(resolved.request.prefixHashes, this.#keys);
     const { exclude } = resolved.request;
     this.#pastHard = this.#pastRate = this.#pastHealth = 0;
@@ -185,7 +183,7 @@ export class Judge {
       else predict(prediction, backend, backendState, input, tokensOf(held), now.monoMs);
       costInput.uncachedTokens = prediction.uncachedTokens;
       costInput.cachedTokens = resolved.inputTokens - prediction.uncachedTokens;
-      estimate(cost, snapshot.prices, this.#lines[index], backend, backendState, costInput, now.wallMs);
+      estimate(cost, this.#prices.of(index, resolved.inputTokens), backend, backendState, costInput);
       this.averageNano[at] = cost.averageNano;
       this.#rented[at] = cost.rented ? 1 : 0;
       this.table.gateMs[at] = prediction.gateMs;
@@ -212,11 +210,6 @@ export class Judge {
     const health = judgeHealth(snapshot, state, index, tried, nowMs);
     if (health === OUT.none) this.#pastHealth++;
     return health;
-  }
-
-  #lookUpPrices(snapshot: PolicySnapshot): void {
-    this.#linesOf = snapshot;
-    this.#lines = snapshot.backends.map(({ name }) => snapshot.prices.lines.get(name));
   }
 
   /** Predicts a candidate that is computing the beginning of this prompt for another: with the wait for it, or without what it computes. */
@@ -270,6 +263,7 @@ export class Judge {
     let trial = -1;
     this.#held = false;
     const account = accountOf(resolved.request);
+    const holdsBack = state.shares.holdsBack(resolved.model.name, account);
     for (let at = 0; at < candidates.length; at++) {
       if (this.out[at] !== OUT.none) continue;
       const index = candidates[at]!;
@@ -283,7 +277,7 @@ export class Judge {
         standing[at] = STANDING.busy;
         continue;
       }
-      if (backend.load >= state.shares.mostFor(resolved.model.name, account, index)) {
+      if (holdsBack && backend.load >= state.shares.mostFor(resolved.model.name, account, index)) {
         standing[at] = STANDING.busy;
         this.#held = true;
         continue;

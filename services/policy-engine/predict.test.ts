@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EMPTY_PRICE_INDEX, compilePriceBook } from "#libs/money/index.ts";
+import { EMPTY_PRICE_INDEX, compilePriceBook, ratesAt } from "#libs/money/index.ts";
 import { type CostEstimate, estimate, gpuSeconds, saturation, shadowNano } from "./cost.ts";
 import { backend, book, config, model } from "./fixture.ts";
 import { learnCensored, learnGap, learnRefusal, learnTtft, type TtftBasis } from "./learn.ts";
@@ -151,15 +151,15 @@ test("an answer's cost is its tokens at their price, or its share of the rented 
   const state = new EngineState(snapshot, 0);
   const cost: CostEstimate = { averageNano: 0, upperNano: 0, unpriced: false, rented: false };
   const input = { uncachedTokens: 1_155, cachedTokens: 0, outputTokens: 211, outputP90: 422 };
-  estimate(cost, prices, prices.lines.get(snapshot.backends[0]!.name), snapshot.backends[0]!, state.backends[0]!, input, 1);
+  estimate(cost, ratesAt(prices, snapshot.backends[0]!.name, 1, 1_155, "")?.rates, snapshot.backends[0]!, state.backends[0]!, input);
   near(cost.averageNano, 1_155 * 3_000 + 211 * 15_000, "cloud");
   near(cost.upperNano, 1_155 * 3_000 + 422 * 15_000, "cloud at the 90th percentile");
-  estimate(cost, prices, prices.lines.get(snapshot.backends[1]!.name), snapshot.backends[1]!, state.backends[1]!, input, 1);
+  estimate(cost, ratesAt(prices, snapshot.backends[1]!.name, 1, 1_155, "")?.rates, snapshot.backends[1]!, state.backends[1]!, input);
   const seconds = (1_155 * 0.065 + 211 * (10 + 0.07)) / 1_000;
   near(gpuSeconds(snapshot.backends[1]!, state.backends[1]!, 1_155, 211), seconds, "gpu seconds alone");
   near(cost.averageNano, seconds * 500_000, "$1.80 an hour is 500,000 nano a second");
   assert.equal(cost.rented, true);
-  estimate(cost, prices, prices.lines.get(snapshot.backends[2]!.name), snapshot.backends[2]!, state.backends[2]!, input, 1);
+  estimate(cost, ratesAt(prices, snapshot.backends[2]!.name, 1, 1_155, "")?.rates, snapshot.backends[2]!, state.backends[2]!, input);
   assert.equal(cost.unpriced, true);
 });
 

@@ -60,14 +60,18 @@ export class RateBucket {
   readonly #requests: Quota;
   readonly #tokens: Quota;
   #blockedUntilMs = Number.NEGATIVE_INFINITY;
+  /** Until when any of these can hold a request back; most backends have no limits, and every decision asks. */
+  #boundUntilMs: number;
 
   constructor(limits: { readonly rpm: number | undefined; readonly tpm: number | undefined }, nowMs: number) {
     this.#requests = new Quota(limits.rpm, nowMs);
     this.#tokens = new Quota(limits.tpm, nowMs);
+    this.#boundUntilMs = limits.rpm === undefined && limits.tpm === undefined ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   }
 
   /** Ms until a request of `tokens` may go, leaving the share `spare` of each quota to others; 0 = now. */
   waitMs(tokens: number, nowMs: number, spare = 0): number {
+    if (nowMs >= this.#boundUntilMs) return 0;
     return Math.max(0, this.#blockedUntilMs - nowMs, this.#requests.waitMs(1, spare, nowMs), this.#tokens.waitMs(tokens, spare, nowMs));
   }
 
@@ -80,11 +84,13 @@ export class RateBucket {
   /** The provider said when to come back. */
   block(retryAfterMs: number, nowMs: number): void {
     this.#blockedUntilMs = Math.max(this.#blockedUntilMs, nowMs + Math.min(retryAfterMs, RESET_MAX_MS));
+    this.#boundUntilMs = Math.max(this.#boundUntilMs, this.#blockedUntilMs);
   }
 
   /** The provider said in response headers what is left. */
   observe(state: RateLimitState, nowMs: number): void {
     this.#requests.observe(state.remainingRequests, state.resetRequestsMs, nowMs);
     this.#tokens.observe(state.remainingTokens, state.resetTokensMs, nowMs);
+    this.#boundUntilMs = Math.max(this.#boundUntilMs, nowMs + RESET_MAX_MS);
   }
 }

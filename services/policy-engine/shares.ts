@@ -117,6 +117,12 @@ export class TenantShares {
     if (name !== "batch") this.leave(model.name, accountOf(request));
   }
 
+  /** Whether the tenant is held back anywhere. */
+  holdsBack(model: string, tenant: string): boolean {
+    const pool = this.#pools.get(model);
+    return pool !== undefined && pool.clear.size > 0 && pool.heavy.has(tenant);
+  }
+
   /** Most requests at once up to which the tenant may use the backend (by index); Infinity = it is not held back there. */
   mostFor(model: string, tenant: string, backend: number): number {
     const pool = this.#pools.get(model);

@@ -12,6 +12,14 @@ const KEYS_MAX = 8_192;
 /** Before anything is known: a chat answer. Tokens. */
 const PRIOR = { p50: 200, p90: 800 } as const;
 
+/** How long a key keeps its place in the order of use, ms: moving it each time is dear. */
+const MOVED_MS = 1_000;
+
+class Sketch extends DecayingHistogram {
+  /** When it went to the end of that order. */
+  movedMs = 0;
+}
+
 /** An estimate of an answer's length, tokens. */
 export interface LengthEstimate {
   readonly p50: number;
@@ -23,16 +31,16 @@ export interface LengthEstimate {
  * 90th percentile reserves for them.
  */
 export class OutputLengths {
-  readonly #sketches = new Map<string, DecayingHistogram>();
+  readonly #sketches = new Map<string, Sketch>();
 
   /** An answer of `tokens` was given. */
   learn(tenant: string, template: string, model: string, tokens: number, nowMs: number): void {
     if (tokens <= 0) return;
     if (template !== "") {
-      this.#sketch(`${model}\n${template}\n${tenant}`).add(tokens, nowMs);
-      this.#sketch(`${model}\n${template}`).add(tokens, nowMs);
+      this.#sketch(`${model}\n${template}\n${tenant}`, nowMs).add(tokens, nowMs);
+      this.#sketch(`${model}\n${template}`, nowMs).add(tokens, nowMs);
     }
-    this.#sketch(model).add(tokens, nowMs);
+    this.#sketch(model, nowMs).add(tokens, nowMs);
   }
 
   /** The finest estimate that has seen enough. */
@@ -47,15 +55,17 @@ export class OutputLengths {
     return any !== undefined && any.total >= BELIEVED_COUNT ? any : PRIOR;
   }
 
-  #sketch(key: string): DecayingHistogram {
+  #sketch(key: string, nowMs: number): Sketch {
     let sketch = this.#sketches.get(key);
+    if (sketch !== undefined && nowMs - sketch.movedMs < MOVED_MS) return sketch;
     if (sketch === undefined) {
-      sketch = new DecayingHistogram(HALF_LIFE_MS);
+      sketch = new Sketch(HALF_LIFE_MS);
       if (this.#sketches.size >= KEYS_MAX) this.#sketches.delete(this.#sketches.keys().next().value!);
     } else {
       this.#sketches.delete(key);
     }
     this.#sketches.set(key, sketch);
+    sketch.movedMs = nowMs;
     return sketch;
   }
 }

@@ -73,11 +73,13 @@ export class PrefixCache {
 
   /**
    * How many leading blocks it holds. Hashes are chained, so a held block means that those before it were held with it: a binary
-   * search finds the border.
+   * search finds the border, where it is not at one of the ends as for most prompts.
    */
   held(keys: Float64Array, count: number, nowMs: number): number {
-    let low = 0;
-    let high = count;
+    if (count === 0 || this.#blocks.size === 0 || !this.#holds(keys[0]!, nowMs)) return 0;
+    if (this.#holds(keys[count - 1]!, nowMs)) return count;
+    let low = 1;
+    let high = count - 1;
     while (low < high) {
       const middle = (low + high + 1) >> 1;
       if (this.#holds(keys[middle - 1]!, nowMs)) low = middle;

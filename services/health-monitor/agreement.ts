@@ -1,7 +1,7 @@
 import type { LoadPublished } from "#gen/signalbox/events/v1/events_pb.ts";
 
 /** An engine unheard of for this long has no vote, ms. */
-const VOTE_TTL_MS = 10_000;
+export const VOTE_TTL_MS = 10_000;
 /** Engines remembered. */
 const ENGINES_MAX = 256;
 /** Engines that must agree, where there are that many. */
@@ -25,12 +25,12 @@ export interface Vote {
 export class Ballot {
   readonly #voters = new Map<string, Voter>();
 
-  /** Takes in one engine's message; an older one is ignored. Its backends are those with load or news. */
-  receive(message: LoadPublished, nowMs: number): void {
+  /** Takes in one engine's message, whose backends are those with load or news; false = it is an older one, or of an engine too many. */
+  receive(message: LoadPublished, nowMs: number): boolean {
     let voter = this.#voters.get(message.engine);
-    if (voter && (message.epoch < voter.epoch || (message.epoch === voter.epoch && message.sequence <= voter.sequence))) return;
+    if (voter && (message.epoch < voter.epoch || (message.epoch === voter.epoch && message.sequence <= voter.sequence))) return false;
     if (!voter || message.epoch > voter.epoch) {
-      if (!voter && this.#voters.size >= ENGINES_MAX) return;
+      if (!voter && this.#voters.size >= ENGINES_MAX) return false;
       voter = { epoch: message.epoch, sequence: message.sequence, heardAtMs: nowMs, open: new Set() };
       this.#voters.set(message.engine, voter);
     }
@@ -38,6 +38,7 @@ export class Ballot {
     voter.heardAtMs = nowMs;
     // absolute: what it does not name, it has no open breaker on
     voter.open = new Set(message.backends.filter((load) => load.breakerOpen).map((load) => load.backend));
+    return true;
   }
 
   on(backend: string, nowMs: number): Vote {

@@ -11,9 +11,10 @@ import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Random } from "#libs/clock/index.ts";
 import type { Config } from "#libs/config/model.ts";
 import { Ballot, isAgreed, isPanic, mayEject, type PoolMember } from "./agreement.ts";
-import { isSlow, judge, slowRatio } from "./detectors.ts";
+import { isSlow, judge, slownessOf, slowRatio } from "./detectors.ts";
 import type { Ended } from "./ended.ts";
 import { Estimator, type Estimate } from "./estimator.ts";
+import { OwnPace } from "./own-pace.ts";
 import type { Scrape } from "./scrapers/scrape.ts";
 import { Standing } from "./standing.ts";
 
@@ -36,7 +37,9 @@ class Entry {
   liveAtMs = 0;
   failures = 0;
   attemptAtMs = Number.NEGATIVE_INFINITY;
+  readonly ownPace = new OwnPace();
   slowSinceMs: number | undefined;
+  slowness = 0;
   poolRatio = 0;
 
   constructor(name: string, windowMs: number) {
@@ -85,8 +88,10 @@ export class Board {
     this.#dirty = true;
   }
 
+  /** Takes what an engine says of the backends: breakers open, and how fast they are by themselves. */
   voted(message: LoadPublished, nowMs: number): void {
-    this.#ballot.receive(message, nowMs);
+    if (!this.#ballot.receive(message, nowMs)) return;
+    for (const load of message.backends) this.#entries.get(load.backend)?.ownPace.heard(message.engine, load, nowMs);
   }
 
   probed(backend: string, live: boolean, wallMs: number): void {
@@ -147,7 +152,7 @@ export class Board {
           agreed: isAgreed(votes, entry.verdict),
           votes,
           live: entry.verdict,
-          finding: judge(entry.estimate, entry.poolRatio, entry.slowSinceMs, nowMs),
+          finding: judge(entry.estimate, entry.slowness, entry.slowSinceMs, nowMs),
           mayEject: this.#every(entry, pools, (members) => mayEject(members, entry.name, breaker.maxEjected)),
           panic: !this.#every(entry, pools, (members) => !isPanic(members, breaker.maxEjected)),
         },
@@ -183,7 +188,8 @@ export class Board {
       entry.estimate,
       [...others].map((other) => other.estimate),
     );
-    if (!isSlow(entry.estimate, entry.poolRatio)) entry.slowSinceMs = undefined;
+    entry.slowness = slownessOf(entry.estimate, entry.poolRatio, entry.ownPace.slowdown(nowMs));
+    if (!isSlow(entry.slowness)) entry.slowSinceMs = undefined;
     else entry.slowSinceMs ??= nowMs;
   }
 

@@ -45,25 +45,26 @@ export function slowRatio(own: Estimate, others: readonly Estimate[]): number {
 }
 
 /**
- * Judges one backend. It counts as slow only when it is slow against its pool and against its own past: a cloud may be three
- * times slower than a local GPU by nature, and a load peak slows the whole pool. `slowSinceMs` is when slowness began.
+ * How slow a backend counts as: it must be slow against its pool and against its own past, as a cloud may be three times slower than a
+ * local GPU by nature, and a load peak slows the whole pool; and by itself, not for what it is sent: `ownSlowdown` is what is left of
+ * its slowness without its load, Infinity = not known. 0 = not slow.
  */
-export function judge(own: Estimate, poolRatio: number, slowSinceMs: number | undefined, nowMs: number): Finding {
+export function slownessOf(own: Estimate, poolRatio: number, ownSlowdown: number): number {
+  return ownSlowdown <= SLOW_RATIO ? 0 : Math.min(poolRatio, own.selfRatio);
+}
+
+/** Judges one backend. `slowness` as of `slownessOf`; `slowSinceMs` is when it began. */
+export function judge(own: Estimate, slowness: number, slowSinceMs: number | undefined, nowMs: number): Finding {
   if (own.stalls >= STALLS_MAX) return { kind: "eject", reason: `${own.stalls} streams stalled within a minute` };
   if (own.garbageShare > GARBAGE_MAX) return { kind: "eject", reason: `${Math.round(own.garbageShare * 100)} % of answers were empty` };
-  const slow = effectiveRatio(own, poolRatio);
-  if (slow > TOO_SLOW_RATIO) return { kind: "eject", reason: `${slow.toFixed(1)} times slower than its pool` };
-  if (slow > SLOW_RATIO && slowSinceMs !== undefined && nowMs - slowSinceMs >= SLOW_FOR_MS) {
-    return { kind: "degrade", reason: `${slow.toFixed(1)} times slower than its pool` };
+  if (slowness > TOO_SLOW_RATIO) return { kind: "eject", reason: `${slowness.toFixed(1)} times slower than its pool` };
+  if (isSlow(slowness) && slowSinceMs !== undefined && nowMs - slowSinceMs >= SLOW_FOR_MS) {
+    return { kind: "degrade", reason: `${slowness.toFixed(1)} times slower than its pool` };
   }
   return FINE;
 }
 
 /** Whether the slow clock runs. */
-export function isSlow(own: Estimate, poolRatio: number): boolean {
-  return effectiveRatio(own, poolRatio) > SLOW_RATIO;
-}
-
-function effectiveRatio(own: Estimate, poolRatio: number): number {
-  return Math.min(poolRatio, own.selfRatio);
+export function isSlow(slowness: number): boolean {
+  return slowness > SLOW_RATIO;
 }

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { AttemptEndSchema } from "#gen/signalbox/adapter/v1/adapter_pb.ts";
 import { Outcome } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { isSlow, judge, slowRatio } from "./detectors.ts";
+import { isSlow, judge, slownessOf, slowRatio } from "./detectors.ts";
 import { Estimator } from "./estimator.ts";
 import { endedOf, failedEnd, okEnd } from "./testkit.ts";
 
@@ -55,13 +55,14 @@ test("ten times slower than pool and past ejects at once; four times degrades af
   const usual = [paced(100, 100), paced(100, 110), paced(100, 90)].map((one) => one.view(nowMs));
   const gray = paced(100, 1_000).view(nowMs);
   assert.ok(slowRatio(gray, usual) > 8);
-  assert.equal(judge(gray, slowRatio(gray, usual), undefined, nowMs).kind, "eject");
+  assert.equal(judge(gray, slownessOf(gray, slowRatio(gray, usual), Number.POSITIVE_INFINITY), undefined, nowMs).kind, "eject");
   const slow = paced(100, 400).view(nowMs);
-  assert.ok(isSlow(slow, slowRatio(slow, usual)));
-  assert.equal(judge(slow, slowRatio(slow, usual), nowMs - 14_000, nowMs).kind, "fine");
-  assert.equal(judge(slow, slowRatio(slow, usual), nowMs - 15_000, nowMs).kind, "degrade");
+  const slowness = slownessOf(slow, slowRatio(slow, usual), Number.POSITIVE_INFINITY);
+  assert.ok(isSlow(slowness));
+  assert.equal(judge(slow, slowness, nowMs - 14_000, nowMs).kind, "fine");
+  assert.equal(judge(slow, slowness, nowMs - 15_000, nowMs).kind, "degrade");
   const cloud = paced(1_000, 1_000).view(nowMs);
-  assert.equal(judge(cloud, slowRatio(cloud, usual), 0, nowMs).kind, "fine");
+  assert.equal(judge(cloud, slownessOf(cloud, slowRatio(cloud, usual), Number.POSITIVE_INFINITY), 0, nowMs).kind, "fine");
 });
 
 test("a load peak that slows the whole pool, and too few samples, accuse nobody", () => {
@@ -69,7 +70,7 @@ test("a load peak that slows the whole pool, and too few samples, accuse nobody"
   const all = [paced(100, 1_000), paced(100, 1_100), paced(100, 900)].map((one) => one.view(nowMs));
   for (const [index, own] of all.entries()) {
     const others = all.filter((_, other) => other !== index);
-    assert.equal(judge(own, slowRatio(own, others), 0, nowMs).kind, "fine");
+    assert.equal(judge(own, slownessOf(own, slowRatio(own, others), Number.POSITIVE_INFINITY), 0, nowMs).kind, "fine");
   }
   const thin = paced(100, 1_000, 3).view(75_000);
   assert.equal(slowRatio(thin, all), 0);

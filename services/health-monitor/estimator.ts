@@ -49,24 +49,38 @@ export interface Estimate {
   readonly garbageShare: number;
 }
 
+/** What a latency usually is: the mean of its first samples, which then follows the later ones slowly. */
+export class Baseline {
+  #count = 0;
+  #atMs = 0;
+  #value = 0;
+
+  add(sample: number, nowMs: number): void {
+    const follow = 1 - Math.exp(-(nowMs - this.#atMs) / BASELINE_FOLLOW_MS);
+    const weight = this.#count < BASELINE_FIRST ? 1 / ++this.#count : follow;
+    const clipped = this.#count === 1 ? sample : Math.min(sample, BASELINE_CLIP * this.#value);
+    this.#value += weight * (clipped - this.#value);
+    this.#atMs = nowMs;
+  }
+
+  /** How many times the usual a value is; 0 = unknown. */
+  ratioOf(value: number | undefined): number {
+    return value === undefined || this.#value <= 0 ? 0 : value / this.#value;
+  }
+}
+
 /** Samples of one latency with their times, the oldest overwritten. */
 class Samples {
   readonly #values = new Float64Array(SAMPLES_MAX);
   readonly #atMs = new Float64Array(SAMPLES_MAX).fill(Number.NEGATIVE_INFINITY);
+  readonly baseline = new Baseline();
   #next = 0;
-  #count = 0;
-  #baselineAtMs = 0;
-  baseline = 0;
 
   add(value: number, nowMs: number): void {
     this.#values[this.#next] = value;
     this.#atMs[this.#next] = nowMs;
     this.#next = (this.#next + 1) % SAMPLES_MAX;
-    const follow = 1 - Math.exp(-(nowMs - this.#baselineAtMs) / BASELINE_FOLLOW_MS);
-    const weight = this.#count < BASELINE_FIRST ? 1 / ++this.#count : follow;
-    const clipped = this.#count === 1 ? value : Math.min(value, BASELINE_CLIP * this.baseline);
-    this.baseline += weight * (clipped - this.baseline);
-    this.#baselineAtMs = nowMs;
+    this.baseline.add(value, nowMs);
   }
 
   /** Values not older than `ageMs`, ascending. */
@@ -151,7 +165,7 @@ export class Estimator {
       tpotP50Ms: quantile(this.#tpot.since(QUANTILES_MS, nowMs), 0.5),
       recentTtftMs,
       recentTpotMs,
-      selfRatio: Math.max(ratio(recentTtftMs, this.#ttft.baseline), ratio(recentTpotMs, this.#tpot.baseline)),
+      selfRatio: Math.max(this.#ttft.baseline.ratioOf(recentTtftMs), this.#tpot.baseline.ratioOf(recentTpotMs)),
       stalls: this.#stalls.length,
       garbageShare: this.#garbage.length < GARBAGE_LAST ? 0 : garbage / this.#garbage.length,
     };
@@ -174,8 +188,4 @@ export class Estimator {
 function recentMedian(samples: Samples, nowMs: number): number | undefined {
   const values = samples.since(RECENT_MS, nowMs);
   return values.length < SAMPLES_LEAST ? undefined : quantile(values, 0.5);
-}
-
-function ratio(value: number | undefined, base: number): number {
-  return value === undefined || base <= 0 ? 0 : value / base;
 }

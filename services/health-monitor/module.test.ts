@@ -73,6 +73,15 @@ class Bench {
     this.bus.publish(SUBJECTS.attemptCompleted, toBinary(AttemptsCompletedSchema, message));
   }
 
+  /** What a policy engine has learned of a backend's own pace: its decode ratio. */
+  learned(engine: string, backend: string, decodeRatio: number, more: { structural?: boolean; samples?: number } = {}): void {
+    this.#sequence++;
+    const { structural = true, samples = 100 } = more;
+    const load = { backend, decodeRatio, prefillRatio: 1, samples, structural };
+    const message = create(LoadPublishedSchema, { engine, epoch: 1, sequence: this.#sequence, backends: [load] });
+    this.bus.publish(subjectOf(SUBJECTS.loadPublished, engine), toBinary(LoadPublishedSchema, message));
+  }
+
   /** The engines' heartbeats: which backends each has open. */
   votes(open: Readonly<Record<string, readonly string[]>>): void {
     this.#sequence++;
@@ -184,6 +193,34 @@ test("gray failure: one of four turns ten times slower and is out within 10 s, c
   assert.ok((await bench.health("c")).changes - before <= 8n, "flaps");
   await traffic(120, 1);
   assert.equal((await bench.health("c")).state, HealthState.HEALTHY);
+});
+
+/** A minute at the usual pace, then `seconds` in which c is ten times slower while a policy engine reports `decodeRatio` of it. */
+async function slowDown(decodeRatio: number, more: { structural?: boolean; samples?: number } = {}): Promise<HealthState> {
+  const bench = await started(configOf(POOL));
+  const traffic = async (seconds: number, slow: number, ratio: number): Promise<void> => {
+    for (let second = 0; second < seconds; second++) {
+      for (const backend of POOL.chat)
+        bench.attempts(backend, ...Array.from({ length: 5 }, () => okEnd(backend === "c" ? 100 * slow : 100)));
+      bench.learned("one", "c", ratio, more);
+      await bench.pass(1_000);
+    }
+  };
+  await traffic(60, 1, 1);
+  await traffic(10, 10, decodeRatio);
+  return (await bench.health("c")).state;
+}
+
+test("an engine that is slow for what it is sent is not held to be sick", async () => {
+  // A flood kept from one engine filled another: ten times slower than the clear one, it was ejected, and the flood fell upon the rest.
+  assert.equal(await slowDown(1.2), HealthState.HEALTHY);
+});
+
+test("an engine that is slow by itself too is ejected, and so is one of which nobody can tell", async () => {
+  assert.equal(await slowDown(5), HealthState.EJECTED);
+  assert.equal(await slowDown(10), HealthState.EJECTED, "as far as ratios are learned");
+  assert.equal(await slowDown(1, { structural: false }), HealthState.EJECTED);
+  assert.equal(await slowDown(1, { samples: 3 }), HealthState.EJECTED);
 });
 
 test("statistics never take more than half of a pool", async () => {

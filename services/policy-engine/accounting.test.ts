@@ -195,13 +195,13 @@ test("engines add up each other's loads, ignore what is old, and forget who fall
   theirs.backends[0]!.inFlight = 7;
   theirs.backends[0]!.decodeRatio = 3;
   theirs.backends[0]!.samples = 100;
-  const first = there.outgoing(0)!;
+  const first = there.outgoing(snapshot, 0)!;
   theirs.backends[0]!.inFlight = 9;
-  const second = there.outgoing(50)!;
-  assert.equal(there.outgoing(100), undefined, "nothing changed");
+  const second = there.outgoing(snapshot, 50)!;
+  assert.equal(there.outgoing(snapshot, 100), undefined, "nothing changed");
   here.receive(second, 60);
   here.receive(first, 70);
-  here.receive(here.outgoing(70)!, 80);
+  here.receive(here.outgoing(snapshot, 70)!, 80);
   here.receive(new Uint8Array([255, 1, 2]), 80);
   here.refresh(100, true);
   assert.equal(mine.backends[0]!.peerInFlight, 9);
@@ -224,7 +224,7 @@ test("two engines that hold a breaker open convince a third", () => {
   for (const name of ["two", "three"]) {
     const state = new EngineState(snapshot, 0);
     for (let count = 0; count < 5; count++) state.backends[0]!.breaker.on({ kind: "failure" }, 0, new SeededRandom(1));
-    here.receive(new LoadExchange(name, 1, state).outgoing(10)!, 10);
+    here.receive(new LoadExchange(name, 1, state).outgoing(snapshot, 10)!, 10);
     here.refresh(10, true);
     assert.equal(mine.backends[0]!.peerBreakersOpen, name === "two" ? 1 : 2);
   }

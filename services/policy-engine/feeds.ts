@@ -128,7 +128,7 @@ export class Feeds {
   #exchangeLoads(): void {
     const { bus, clock, engineId } = this.#deps;
     const nowMs = clock.monotonicMs();
-    const outgoing = this.#loads.outgoing(nowMs);
+    const outgoing = this.#loads.outgoing(this.#engine.snapshot, nowMs);
     if (outgoing !== undefined) bus.publish(subjectOf(SUBJECTS.loadPublished, engineId), outgoing);
     if (this.#loads.peers > 0 || this.#engine.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
   }

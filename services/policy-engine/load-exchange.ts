@@ -2,6 +2,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type BackendLoad, type LoadPublished, LoadPublishedSchema } from "#gen/signalbox/events/v1/events_pb.ts";
 import { KNOWN_SAMPLES } from "./learn.ts";
 import { BLOCKS_MAX, readKeys } from "./prefix-cache.ts";
+import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState, EngineState } from "./state.ts";
 
 /** A message at least this often, so that others know the engine lives, ms. */
@@ -45,7 +46,7 @@ export class LoadExchange {
   }
 
   /** The vector to publish now, or undefined when nothing changed since the last one and the heartbeat is not due. */
-  outgoing(nowMs: number): Uint8Array | undefined {
+  outgoing({ backends: compiled }: PolicySnapshot, nowMs: number): Uint8Array | undefined {
     let digest = "";
     let news = false;
     for (const state of this.#state.backends) {
@@ -56,7 +57,7 @@ export class LoadExchange {
     this.#published = digest;
     this.#publishedAtMs = nowMs;
     this.#sequence += 1n;
-    const backends = this.#state.backends.map((state) => loadOf(state, nowMs));
+    const backends = this.#state.backends.map((state, at) => loadOf(compiled[at]!, state, nowMs));
     return toBinary(
       LoadPublishedSchema,
       create(LoadPublishedSchema, { engine: this.#engine, epoch: this.#epoch, sequence: this.#sequence, backends }),
@@ -139,7 +140,7 @@ function parse(payload: Uint8Array): LoadPublished | undefined {
   }
 }
 
-function loadOf(state: BackendState, nowMs: number): BackendLoad {
+function loadOf({ structural }: CompiledBackend, state: BackendState, nowMs: number): BackendLoad {
   return {
     $typeName: "signalbox.events.v1.BackendLoad",
     backend: state.name,
@@ -151,5 +152,6 @@ function loadOf(state: BackendState, nowMs: number): BackendLoad {
     samples: state.samples,
     breakerOpen: state.breaker.state(nowMs).kind === "open",
     prefixes: state.prefixNews.take(),
+    structural,
   };
 }

@@ -151,11 +151,11 @@ test("engines tell each other which prefixes they placed", () => {
   const there = new LoadExchange("two", 1, theirs);
   const here = new LoadExchange("one", 1, mine);
   const hashes = hashesOf(5, 30);
-  here.receive(there.outgoing(0)!, 0);
+  here.receive(there.outgoing(snapshot, 0)!, 0);
   theirs.backends[0]!.prefixNews.add(hashes, 0);
-  here.receive(there.outgoing(50)!, 50);
+  here.receive(there.outgoing(snapshot, 50)!, 50);
   assert.equal(mine.backends[0]!.prefixes.held(keysOf(hashes), 30, 60), 30);
-  assert.equal(there.outgoing(100), undefined, "told once");
+  assert.equal(there.outgoing(snapshot, 100), undefined, "told once");
 });
 
 /** Serves enough interactive requests for first tokens to be known. */

@@ -260,6 +260,7 @@ export class Judge {
     const { candidates } = resolved.model;
     const { standing } = this.table;
     let usable = 0;
+    let full = 0;
     let trial = -1;
     this.#held = false;
     const account = accountOf(resolved.request);
@@ -275,18 +276,28 @@ export class Judge {
       }
       if (!hasRoom(snapshot.backends[index]!, backend, resolved.class, snapshot, lift, nowMs)) {
         standing[at] = STANDING.busy;
+        full++;
         continue;
       }
       if (holdsBack && backend.load >= state.shares.mostFor(resolved.model.name, account, index)) {
         standing[at] = STANDING.busy;
         this.#held = true;
+        if (!state.shares.isClear(resolved.model.name, index)) full++;
         continue;
       }
       usable++;
-      if (isKnown(backend, nowMs)) standing[at] = STANDING.free;
-      else standing[at] = backend.inFlight >= UNCERTAIN_IN_FLIGHT ? STANDING.uncertain : STANDING.fresh;
+      standing[at] = freeStanding(backend, nowMs);
     }
+    if (this.#held && usable + full === 0 && trial < 0) return this.#letIn(resolved, state, nowMs);
     return trial >= 0 ? this.#settleTrials(resolved, state, nowMs, usable) : usable === 0;
+  }
+
+  /** All that can serve it is kept clear of its tenant: then it is not, or the request would wait for nothing. */
+  #letIn(resolved: Resolved, state: EngineState, nowMs: number): boolean {
+    for (let at = 0; at < this.table.count; at++) {
+      if (this.out[at] === OUT.none) this.table.standing[at] = freeStanding(state.backends[resolved.model.candidates[at]!]!, nowMs);
+    }
+    return (this.#held = false);
   }
 
   /** One half-open backend at most becomes the trial, and only for a class patient enough, unless it is all there is. */
@@ -340,6 +351,12 @@ export class Judge {
       this.table.marginalNano[at] = Math.round(marginal);
     }
   }
+}
+
+/** How a backend with room stands: by how much is known of it. */
+function freeStanding(backend: BackendState, nowMs: number): number {
+  if (isKnown(backend, nowMs)) return STANDING.free;
+  return backend.inFlight >= UNCERTAIN_IN_FLIGHT ? STANDING.uncertain : STANDING.fresh;
 }
 
 /** What lateness is held against, by class. */

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { maskOf } from "#libs/capability/index.ts";
 import { EMPTY_PRICE_INDEX } from "#libs/money/index.ts";
 import { backend, chosen, config, DONE, model, report, request, STARTED, world } from "./fixture.ts";
 import { TenantShares } from "./shares.ts";
 import { compileSnapshot } from "./snapshot.ts";
 import { EngineState } from "./state.ts";
 
+const VISION = maskOf(["vision"]);
 const NAMES = ["fast", "also-fast", "slow", "also-slow"];
 const CONFIG = config(
   NAMES.map((name) => backend(name, { provider: "vllm" })),
@@ -41,7 +43,7 @@ test("a tenant alone, and tenants that take about the same, are kept from nothin
   give("heavy", 200);
   refresh(0);
   assert.deepEqual(heldFrom("heavy"), []);
-  give("other", 100);
+  give("other", 140);
   refresh(250);
   assert.deepEqual([heldFrom("heavy"), heldFrom("other")], [[], []]);
 });
@@ -100,14 +102,60 @@ test("a flood is known by what it has in flight before its work adds up, and at 
     give("light", 1);
     shares.leave("chat", "light");
   }
-  refresh(0);
-  give("heavy", 12);
-  assert.equal(shares.isDue, false, "four times three in flight is not above that");
+  give("heavy", 7);
+  for (let second = 0; second <= 60; second++) refresh(second * 1_000);
+  give("light", 1);
+  shares.leave("chat", "light");
+  give("heavy", 5);
+  assert.equal(shares.isDue, false, "four times three in flight is not above that, and it had seven for a minute");
   give("heavy", 1);
   assert.equal(shares.isDue, true);
-  refresh(0);
+  refresh(60_000);
   assert.deepEqual(heldFrom("heavy"), ["fast"]);
   assert.equal(shares.isDue, false);
+});
+
+test("who suddenly has half as many again as the others ever had is taken for a flood, for some seconds", () => {
+  // At four times as many it was too late for the answers that ran beside dozens of its own by then.
+  const { shares, give, refresh, heldFrom } = scene();
+  const pass = (from: number, until: number): void => {
+    for (let second = from; second <= until; second++) {
+      refresh(second * 1_000);
+      give("light", 1);
+      shares.leave("chat", "light");
+    }
+  };
+  give("light", 9);
+  pass(0, 60);
+  give("newcomer", 15);
+  assert.equal(shares.isDue, false);
+  give("newcomer", 1);
+  assert.equal(shares.isDue, true);
+  refresh(60_000);
+  assert.deepEqual([heldFrom("newcomer"), heldFrom("light")], [["fast"], []]);
+  pass(61, 70);
+  assert.deepEqual(heldFrom("newcomer"), [], "it stays at that");
+});
+
+test("few requests are no flood, however few the others have", () => {
+  const { shares, give } = scene();
+  give("light", 1);
+  for (let count = 0; count < 4; count++) give("other", 1);
+  assert.equal(shares.isDue, false);
+});
+
+test("a flood's engine that comes back from an ejection takes of it no more than it can do at its pace", () => {
+  // Ejected engines had no bound: readmitted, one was given 180 requests of the flood before its bound was worked out.
+  const paced = config(
+    NAMES.map((name) => backend(name, { provider: "vllm" })),
+    [model("chat", NAMES, { class: "interactive", sla: { ttftMs: 1_000, tpotMs: 50, deadlineMs: undefined } })],
+  );
+  const { state, shares, give, refresh } = scene(paced);
+  give("light", 2);
+  give("heavy", 200);
+  state.byName("also-fast")!.ejected = true;
+  refresh(0);
+  assert.ok(shares.mostFor("chat", "heavy", 1) < 90);
 });
 
 test("requests that wait count: who is given little for want of room is heavy all the same", () => {
@@ -186,4 +234,56 @@ test("a light tenant goes at once past a queue of those kept from the engine it 
   const asked = request("chat", { tenant: "light", stream: true });
   const { decision } = session.decide(asked);
   assert.notEqual(await Promise.race([Promise.resolve(decision), Promise.resolve("still waiting")]), "still waiting");
+});
+
+test("a heavy tenant's request is let in where all that can serve it is kept clear of the tenant", async () => {
+  // It waited for nothing until its time was over, as age lifts a class's ceiling and not this.
+  const names = ["eyes", "blind"];
+  const engine = { provider: "vllm", concurrency: { mode: "fixed", min: 1, max: 40 } } as const;
+  const parts = config(
+    [
+      backend("eyes", { ...engine, capabilities: new Set(["streaming", "vision"]) }),
+      backend("blind", { ...engine, capabilities: new Set(["streaming"]) }),
+    ],
+    [model("chat", names, { class: "interactive" })],
+  );
+  const { session, clock } = await world(parts);
+  const decide = (tenant: string, needs: number): string | undefined => {
+    const asked = request("chat", { tenant, stream: true, needs });
+    const { decision } = session.decide(asked);
+    if (decision instanceof Promise) return void decision.catch(() => {});
+    const [name] = chosen(decision);
+    session.report(report(asked.decisionId, name!, STARTED));
+    return name;
+  };
+  assert.equal(decide("light", VISION), "eyes");
+  for (let count = 0; count < 20; count++) decide("heavy", 0);
+  await clock.advanceAsync(1_000);
+  assert.equal(decide("heavy", 0), "blind", "the other is kept clear");
+  assert.equal(decide("heavy", VISION), "eyes");
+});
+
+test("a heavy tenant's request waits where the other engines have of the tenant what they can do at their pace", async () => {
+  // Let in for that, a flood filled the engine kept clear as well.
+  const names = ["a", "b"];
+  const parts = config(
+    names.map((name) => backend(name, { provider: "vllm" })),
+    [model("chat", names, { class: "interactive", sla: { ttftMs: 1_000, tpotMs: 50, deadlineMs: undefined } })],
+  );
+  const { session, clock } = await world(parts);
+  const placed = new Map<string, number>();
+  const decide = (tenant: string): void => {
+    const asked = request("chat", { tenant, stream: true });
+    const { decision } = session.decide(asked);
+    if (decision instanceof Promise) return void decision.catch(() => {});
+    const [name] = chosen(decision);
+    placed.set(name!, (placed.get(name!) ?? 0) + 1);
+    session.report(report(asked.decisionId, name!, STARTED));
+  };
+  decide("light");
+  for (let count = 0; count < 20; count++) decide("heavy");
+  await clock.advanceAsync(1_000);
+  const before = placed.get("a")!;
+  for (let count = 0; count < 200; count++) decide("heavy");
+  assert.ok(placed.get("a")! <= before + 1, JSON.stringify([...placed]));
 });

@@ -15,6 +15,17 @@ const HEAVY_FACTOR = 4;
 const PEAK_FLOOR = 1;
 
 /**
+ * A flood is seen before that, and for its first seconds: a tenant with this many times the requests that the others had at their
+ * peaks, and this many times what it had itself lately. By the time it has four times as many, answers of the others run beside
+ * dozens of its own.
+ */
+const SURGE_FACTOR = 1.5;
+const SURGE_OVER_USUAL = 2;
+
+/** Requests up to which nobody surges: few do no harm. */
+const SURGE_FLOOR = 8;
+
+/**
  * By its work it stays heavy until below this: being kept from some engines, it is given less. Not by its requests: on slow engines
  * these grow, and whoever is kept from the fast ones would stay heavy for that.
  */
@@ -30,7 +41,7 @@ const PEAK_TAU_MS = 60_000;
 const PEAK_LEAST = 0.05;
 
 /** An engine this many times below what it can do at its pace serves nearly as if it were idle. */
-const CLEAR_FACTOR = 12;
+const CLEAR_FACTOR = 6;
 
 /**
  * Requests at once up to which a heavy tenant may use an engine that is kept clear: what stands idle, and no more. Each further one makes
@@ -59,9 +70,13 @@ interface Occupancy {
   /** Most of them at once, and tokens given, lately; both fade. */
   peak: number;
   work: number;
+  /** Mean of its requests, over the time for which work counts. */
+  usual: number;
+  /** Whether it is heavy by more than a surge. */
+  heavy: boolean;
 }
 
-/** One model: its tenants, those of them that are heavy, the backends kept clear of these, and what they may fill of the others. */
+/** One model: its tenants, those of them that are heavy or surge, the backends kept clear of these, and what they may fill of the others. */
 interface Pool {
   readonly tenants: Map<string, Occupancy>;
   /** Peaks of all its tenants, by weight. */
@@ -98,7 +113,7 @@ export class TenantShares {
       pool.peaks += (occupancy.requests - occupancy.peak) / occupancy.weight;
       occupancy.peak = occupancy.requests;
     }
-    if (crowds(pool, occupancy) && !pool.heavy.has(tenant)) this.#isDue = true;
+    if (!pool.heavy.has(tenant) && (surges(pool, occupancy) || crowds(pool, occupancy))) this.#isDue = true;
   }
 
   /** It has left that backend, or waits no more. */
@@ -130,6 +145,11 @@ export class TenantShares {
     return pool.clear.get(backend) ?? pool.sustained.get(backend) ?? Number.POSITIVE_INFINITY;
   }
 
+  /** Whether a backend (by index) is kept clear of the model's heavy tenants. */
+  isClear(model: string, backend: number): boolean {
+    return this.#pools.get(model)?.clear.has(backend) === true;
+  }
+
   /** Works out anew who is heavy and what is kept clear. To be called a few times a second, and when it is due. */
   refresh(snapshot: PolicySnapshot, backends: readonly BackendState[], nowMs: number): void {
     const keep = Math.exp((this.#refreshedAtMs - nowMs) / RECENT_TAU_MS);
@@ -157,7 +177,7 @@ export class TenantShares {
 function occupancyOf({ tenants }: Pool, tenant: string): Occupancy | undefined {
   let occupancy = tenants.get(tenant);
   if (occupancy !== undefined || tenants.size >= TENANTS_MAX) return occupancy;
-  tenants.set(tenant, (occupancy = { weight: 1, requests: 0, peak: 0, work: 0 }));
+  tenants.set(tenant, (occupancy = { weight: 1, requests: 0, peak: 0, work: 0, usual: 0, heavy: false }));
   return occupancy;
 }
 
@@ -167,6 +187,7 @@ function fade(pool: Pool, snapshot: PolicySnapshot, keep: number, keepPeak: numb
     occupancy.weight = Math.max(Number.EPSILON, snapshot.config.tenants.get(tenant)?.limits.weight ?? 1);
     occupancy.peak = Math.max(occupancy.requests, occupancy.peak * keepPeak);
     occupancy.work *= keep;
+    occupancy.usual = keep * occupancy.usual + (1 - keep) * occupancy.requests;
     pool.peaks += occupancy.peak / occupancy.weight;
     if (occupancy.peak >= PEAK_LEAST) continue;
     pool.tenants.delete(tenant);
@@ -174,10 +195,20 @@ function fade(pool: Pool, snapshot: PolicySnapshot, keep: number, keepPeak: numb
   }
 }
 
-/** Whether a tenant has so many more requests here than the others had at their peaks, by weight, that it is heavy whatever work that is. */
-function crowds({ tenants, peaks }: Pool, { requests, peak, weight }: Occupancy): boolean {
-  const others = tenants.size - 1;
-  return others > 0 && requests / weight > HEAVY_FACTOR * Math.max(PEAK_FLOOR, (peaks - peak / weight) / others);
+/** Requests of the other tenants at their peaks, by weight: the mean. */
+function othersPeak({ tenants, peaks }: Pool, { peak, weight }: Occupancy): number {
+  return tenants.size < 2 ? Number.POSITIVE_INFINITY : (peaks - peak / weight) / (tenants.size - 1);
+}
+
+/** Whether a tenant has so many more requests here than the others had at their peaks that it is heavy whatever work that is. */
+function crowds(pool: Pool, occupancy: Occupancy): boolean {
+  return occupancy.requests / occupancy.weight > HEAVY_FACTOR * Math.max(PEAK_FLOOR, othersPeak(pool, occupancy));
+}
+
+/** Whether a tenant begins to flood. */
+function surges(pool: Pool, occupancy: Occupancy): boolean {
+  const { requests, usual, weight } = occupancy;
+  return requests > SURGE_OVER_USUAL * usual && requests / weight > Math.max(SURGE_FLOOR, SURGE_FACTOR * othersPeak(pool, occupancy));
 }
 
 /** Marks the heavy tenants; returns how many requests the others have at their peaks, 0 when nobody is heavy. */
@@ -187,8 +218,9 @@ function markHeavy(pool: Pool): number {
   let light = 0;
   for (const [tenant, occupancy] of pool.tenants) {
     const own = occupancy.work / occupancy.weight;
-    const factor = pool.heavy.has(tenant) ? STAYS_HEAVY_FACTOR : HEAVY_FACTOR;
-    if (own > (factor * (all - own)) / (pool.tenants.size - 1) || crowds(pool, occupancy)) pool.heavy.add(tenant);
+    const factor = occupancy.heavy ? STAYS_HEAVY_FACTOR : HEAVY_FACTOR;
+    occupancy.heavy = own > (factor * (all - own)) / (pool.tenants.size - 1) || crowds(pool, occupancy);
+    if (occupancy.heavy || surges(pool, occupancy)) pool.heavy.add(tenant);
     else {
       pool.heavy.delete(tenant);
       light += occupancy.peak;
@@ -211,9 +243,10 @@ function keepClear(
   for (const index of candidates) {
     const compiled = snapshot.backends[index]!;
     const state = backends[index]!;
-    if (!compiled.structural || state.ejected || snapshot.drained[index] === 1 || state.breaker.state(nowMs).kind !== "closed") continue;
-    const most = Math.min(compiled.config.concurrency.max, modelLimit(compiled, state, snapshot.paceTargets[index]!));
+    if (!compiled.structural) continue;
     pool.sustained.set(index, Math.max(1, sustainedLimit(compiled, state, snapshot.paceTargets[index]!)));
+    if (state.ejected || snapshot.drained[index] === 1 || state.breaker.state(nowMs).kind !== "closed") continue;
+    const most = Math.min(compiled.config.concurrency.max, modelLimit(compiled, state, snapshot.paceTargets[index]!));
     const rank = ranks.indexOf(index);
     const paceMs = gapMs(compiled, state, 1, state.meanContext) / (rank < 0 ? 1 : STICKY ** (1 / (1 + rank)));
     engines.push({ index, room: Math.max(1, most), paceMs });

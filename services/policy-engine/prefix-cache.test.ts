@@ -72,6 +72,17 @@ function finish(scene: World, asked: ReturnType<typeof request>, name: string): 
   scene.session.report(report(asked.decisionId, name, DONE));
 }
 
+test("blocks behind a dropped one do not count though the last is held", () => {
+  const cache = new PrefixCache();
+  const [prompt, other] = [keysOf(hashesOf(1, 10)), keysOf(hashesOf(2, 8))];
+  cache.add(prompt, 10, 64 * 16, 0);
+  cache.add(prompt, 5, 64 * 16, 31_000);
+  cache.add(prompt, 10, 64 * 16, 45_000);
+  cache.add(other, 8, 64 * 16, 46_000);
+  assert.equal(cache.size, 16);
+  assert.equal(cache.held(prompt, 10, 46_000), 3);
+});
+
 test("an engine's memory holds as many tokens of a long prompt as of short ones", () => {
   const cache = new PrefixCache();
   const blocks = 16 + 60;

@@ -73,13 +73,12 @@ export class PrefixCache {
 
   /**
    * How many leading blocks it holds. Hashes are chained, so a held block means that those before it were held with it: a binary
-   * search finds the border, where it is not at one of the ends as for most prompts.
+   * search finds the border. To look at the ends first would be wrong: blocks used again within half a minute keep their place, so
+   * that some in the middle may be dropped before the last.
    */
   held(keys: Float64Array, count: number, nowMs: number): number {
-    if (count === 0 || this.#blocks.size === 0 || !this.#holds(keys[0]!, nowMs)) return 0;
-    if (this.#holds(keys[count - 1]!, nowMs)) return count;
-    let low = 1;
-    let high = count - 1;
+    let low = 0;
+    let high = count;
     while (low < high) {
       const middle = (low + high + 1) >> 1;
       if (this.#holds(keys[middle - 1]!, nowMs)) low = middle;

@@ -57,15 +57,20 @@ export const DECISION = {
   class: "interactive",
   chosen: "gpu",
   config_version: "c1",
+  queue_ms: 1250,
+  ttft_target_ms: 600,
+  tpot_target_ms: null,
   candidates: [
     {
       backend: "gpu",
       predicted_ttft_ms: 80,
       predicted_tpot_ms: 20,
-      cost_nano_usd: "0",
+      cost_nano_usd: "41000",
+      marginal_nano_usd: "0",
       queue: 0,
       in_flight: 2,
       score: 412.31,
+      standing: "free",
       excluded: null,
     },
     {

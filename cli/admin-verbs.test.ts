@@ -52,7 +52,8 @@ describe("the command line over the admin API", () => {
   it("prints a decision as it came with -o json, and as a table without", async () => {
     assert.deepEqual(JSON.parse((await admin.run("explain", "--last", "-o", "json")).out), DECISION);
     const { out } = await admin.run("explain", "r1");
-    assert.match(out, /\* +gpu +80ms +20ms/);
+    assert.match(out, /\* +gpu +80ms +20ms +\$0\.000041 +\$0\.000000 +0 +2 +412\.3 +free\n/);
+    assert.match(out, /^targets: first token 600ms, each further -\nwaited: 1\.25s\nchosen: gpu$/m);
     assert.match(out, /cloud .*residency: eu wanted/);
   });
 
@@ -71,6 +72,8 @@ describe("the command line over the admin API", () => {
       "team=search",
       "--tag",
       "a=b=c",
+      "--ttft",
+      "200ms",
     );
     assert.deepEqual(admin.calls.at(-1)?.body, {
       model: "chat",
@@ -78,6 +81,7 @@ describe("the command line over the admin API", () => {
       class: "batch",
       needs: ["tools", "vision"],
       tags: { team: "search", a: "b=c" },
+      ttft_ms: 200,
     });
   });
 

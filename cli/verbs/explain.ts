@@ -5,7 +5,7 @@ import type { VerbRunner } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { fieldsOf, listOf, moneyCell, msCell, textCell, type Fields } from "../format.ts";
 import { paint, type CliIo } from "../io.ts";
-import { collectPairs, parseList, parseWhole } from "../options.ts";
+import { collectPairs, parseDuration, parseList, parseWhole } from "../options.ts";
 import { table, type Column } from "../table.ts";
 
 interface ExplainGiven {
@@ -18,6 +18,7 @@ interface ExplainGiven {
   readonly tag: Readonly<Record<string, string>>;
   readonly tenant?: string;
   readonly stream?: boolean;
+  readonly ttft?: number;
 }
 
 const COLUMNS: readonly Column[] = [
@@ -26,9 +27,11 @@ const COLUMNS: readonly Column[] = [
   { title: "TTFT", right: true },
   { title: "TPOT", right: true },
   { title: "COST", right: true },
+  { title: "MARGINAL", right: true },
   { title: "QUEUE", right: true },
   { title: "IN FLIGHT", right: true },
   { title: "SCORE", right: true },
+  { title: "STANDING" },
   { title: "RULED OUT" },
 ];
 
@@ -46,7 +49,8 @@ export function addExplainVerb(program: Command, runner: VerbRunner): void {
     .option("--needs <names>", "capabilities, separated by commas", parseList)
     .option("--tag <name=value>", "a tag; may be repeated", collectPairs, {})
     .option("--tenant <tenant>", "as this tenant")
-    .option("--stream", "as a stream");
+    .option("--stream", "as a stream")
+    .option("--ttft <duration>", "as a request with this target for its first token", parseDuration);
   runner.run(explain, async ({ admin, io, print }, command) => {
     const decision = await decisionOf(admin, command.opts<ExplainGiven>(), command.args[0]);
     await print(decision, () => decisionText(decision, io));
@@ -67,6 +71,7 @@ function decisionOf(admin: () => AdminClient, given: ExplainGiven, id: string | 
     tags: given.tag,
     tenant: given.tenant,
     stream: given.stream,
+    ttft_ms: given.ttft,
   });
 }
 
@@ -83,7 +88,21 @@ function decisionText(decision: Fields, io: CliIo): string {
   const denial = `denied: ${textCell(denied["reason"])}: ${textCell(denied["detail"])}`;
   const result = typeof chosen === "string" && chosen !== "" ? `chosen: ${paint(io, "bold", textCell(chosen))}` : denial;
   const rows = listOf(decision, "candidates").map((candidate) => candidateRow(candidate, chosen));
-  return `${heading}\n${result}\n\n${table(COLUMNS, rows)}`;
+  const lines = [heading, ...circumstancesOf(decision), result];
+  return `${lines.join("\n")}\n${rows.length === 0 ? "" : `\n${table(COLUMNS, rows)}`}`;
+}
+
+/** What it was held against, and how long it waited: for room, or for another request to compute the beginning of its prompt. */
+function circumstancesOf(decision: Fields): readonly string[] {
+  const lines: string[] = [];
+  const first = msCell(decision["ttft_target_ms"]);
+  const further = msCell(decision["tpot_target_ms"]);
+  if (first !== "-" || further !== "-") lines.push(`targets: first token ${first}, each further ${further}`);
+  const queueMs = decision["queue_ms"];
+  if (typeof queueMs === "number" && queueMs > 0) {
+    lines.push(`waited: ${msCell(queueMs)}${decision["followed_ms"] === undefined ? "" : ", for the beginning of its prompt"}`);
+  }
+  return lines;
 }
 
 function candidateRow(candidate: Fields, chosen: unknown): readonly string[] {
@@ -95,10 +114,12 @@ function candidateRow(candidate: Fields, chosen: unknown): readonly string[] {
     textCell(candidate["backend"]),
     isOut ? "-" : msCell(candidate["predicted_ttft_ms"]),
     isOut ? "-" : msCell(candidate["predicted_tpot_ms"]),
-    moneyCell(candidate["cost_nano_usd"]),
+    isOut && candidate["cost_nano_usd"] === "0" ? "-" : moneyCell(candidate["cost_nano_usd"]),
+    isOut ? "-" : moneyCell(candidate["marginal_nano_usd"]),
     textCell(candidate["queue"]),
     textCell(candidate["in_flight"]),
     isOut || typeof score !== "number" ? "-" : score.toFixed(1),
+    isOut ? "-" : textCell(candidate["standing"]),
     isOut ? `${textCell(excluded["requirement"])}: ${textCell(excluded["detail"])}` : "",
   ];
 }

@@ -25,6 +25,8 @@ export function explainJson(record: DecisionRecord): Record<string, unknown> {
     queue_ms: decision?.queueMs ?? 0,
     ...(decision?.followedMs ? { followed_ms: decision.followedMs } : {}),
     decide_ms: decision?.decideMs ?? 0,
+    ttft_target_ms: decision?.ttftTargetMs || null,
+    tpot_target_ms: decision?.tpotTargetMs || null,
     stale: decision?.stale ?? false,
     ...(decision?.shadowExperiment ? { shadow: `${decision.shadowExperiment}=${decision.shadowArm}` } : {}),
     ...(decision?.experiment
@@ -48,6 +50,7 @@ function candidateJson(candidate: Candidate): Record<string, unknown> {
     queue: candidate.queue,
     in_flight: candidate.inFlight,
     score: candidate.score,
+    standing: candidate.standing,
     terms: candidate.terms,
     excluded: candidate.excluded ? { requirement: candidate.excluded.requirement, detail: candidate.excluded.detail } : null,
   };

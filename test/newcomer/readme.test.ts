@@ -6,11 +6,13 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { freePorts } from "#deploy/local/ports.ts";
+import { loadConfig } from "#libs/config/index.ts";
 import { ROOT } from "../tidy/sources.ts";
 
 const run = promisify(execFile);
 const readme = readFileSync(join(ROOT, "README.md"), "utf8");
 const experiments = readFileSync(join(ROOT, "docs/experiments.md"), "utf8");
+const routing = readFileSync(join(ROOT, "docs/routing.md"), "utf8");
 
 let dir: string;
 let dev: ChildProcess;
@@ -29,13 +31,13 @@ function commandsOf(marker: string, text = readme): string[] {
 
 /** The README's addresses are the defaults; the test's are free ones. */
 function onFreePorts(command: string): string {
-  return command.replaceAll("127.0.0.1:4100", `127.0.0.1:${ports[0]}`);
+  return command.replaceAll("127.0.0.1:4100", `127.0.0.1:${ports[0]}`).replaceAll("127.0.0.1:4101", `127.0.0.1:${ports[1]}`);
 }
 
 /** Runs a documented command against the test's gateway. */
 async function runExample(command: string): Promise<string> {
   const env = { ...process.env, NO_COLOR: "1", SIGNALBOX_ADMIN: `http://127.0.0.1:${ports[1]}` };
-  const text = onFreePorts(command).replace("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
+  const text = onFreePorts(command).replaceAll("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
   return (await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 60_000 })).stdout;
 }
 
@@ -106,9 +108,53 @@ for (const [number, command] of commandsOf("control", experiments).entries()) {
   });
 }
 
+/** What each example of the routing page must show, by how its command begins. */
+const SHOWN: readonly (readonly [command: RegExp, shown: RegExp])[] = [
+  [/--ttft/, /targets: first token 700ms, each further 60ms\nchosen: sim-/],
+  [/--needs vision/, /chosen: sim-(openai|claude)\n[^]*sim-gpu-a .*vision: lacks vision/],
+  [/^ID=/, /model chat .*\ntargets: first token 800ms/],
+  [/backends drain/, /sim-gpu-a drains/],
+  [/explain -m chat$/, /sim-gpu-a .*drain: drained/],
+  [/backends undrain/, /sim-gpu-a takes requests again/],
+  [/backends ls/, /sim-gpu-a/],
+  [/metrics/, /signalbox_backend_in_flight\{backend="sim-gpu-a"\} \d/],
+];
+
+for (const [number, command] of commandsOf("routing", routing).entries()) {
+  test(`example ${number + 1} of routing runs: ${command.slice(0, 60)}`, async () => {
+    const [, shown] = SHOWN.find(([begins]) => begins.test(command))!;
+    assert.match(await runExample(command), shown);
+  });
+}
+
+test("every metric the routing page names is served, and every file it links to exists", async () => {
+  const metrics = await (await fetch(`http://127.0.0.1:${ports[1]}/metrics`)).text();
+  const served = new Set(Array.from(metrics.matchAll(/^# TYPE (\S+)/gm), ([, name]) => name));
+  const named = Array.from(routing.matchAll(/`((?:signalbox|gen_ai)_[a-z_]+)`/g), ([, name]) => name!);
+  assert.ok(named.length > 10, "the page names metrics");
+  assert.deepEqual(
+    named.filter((name) => !served.has(name)),
+    [],
+  );
+  for (const [, path] of routing.matchAll(/\]\((?!http)([^)#]+)\)/g)) assert.ok(existsSync(join(ROOT, "docs", path!)), path);
+});
+
+test("what the routing page writes as defaults is what holds without those sections", () => {
+  const yaml = /```yaml\n([\s\S]*?)```/.exec(routing)![1]!;
+  const sections = /^classes:[^]*?(?=^tenants:)/m;
+  assert.match(yaml, sections);
+  const resolvedOf = (text: string): unknown => {
+    const { config, problems } = loadConfig(text, { file: "routing.yaml", env: { OPENAI_API_KEY: "key" }, dataDir: dir });
+    assert.ok(config, JSON.stringify(problems));
+    return { classes: config.classes, resilience: config.resilience };
+  };
+  assert.deepEqual(resolvedOf(yaml), resolvedOf(yaml.replace(sections, "")));
+});
+
 for (const [name, text] of [
   ["README", readme],
   ["experiments", experiments],
+  ["routing", routing],
 ] as const) {
   test(`the configuration of the ${name} is valid`, async () => {
     const yaml = /```yaml\n([\s\S]*?)```/.exec(text)![1]!;

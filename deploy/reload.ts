@@ -8,7 +8,7 @@ import {
   type LoadResult,
   type PortOverrides,
 } from "#libs/config/index.ts";
-import { checkRule } from "#services/policy-engine/index.ts";
+import { checkRule } from "#libs/rules/index.ts";
 
 /** What a reload did: the new version, or why the old configuration stays. */
 export type ReloadResult = { readonly configVersion: string } | { readonly diagnostics: readonly string[] };

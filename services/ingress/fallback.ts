@@ -12,22 +12,26 @@ import {
   RequestClass,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { fitsContext, missingFrom } from "#libs/capability/index.ts";
+import type { AppliedRule, FallbackRules } from "./fallback-rules.ts";
+import { classNameOf, classOf } from "./request-options.ts";
 
 /**
  * A decision without an engine (decision 9): the pushed fallback's candidates in their order, filtered by capability mask,
- * context and usability. Marked stale. A denial names what ruled out whom. Pure.
+ * context, rules and usability. Marked stale. A denial names what ruled out whom.
  */
-export function decideByFallback(request: DecideRequest, fallback: PolicyFallback): Decision {
+export function decideByFallback(request: DecideRequest, fallback: PolicyFallback, rules: FallbackRules): Decision {
   const model = fallback.models.find((entry) => entry.model === request.model || entry.aliases.includes(request.model));
   if (model === undefined) {
     return denied(request, fallback, undefined, "MODEL_UNKNOWN", `The model '${request.model}' does not exist.`, "model");
   }
+  const rule = rules.of(request, model.model, classNameOf(request.requestClass || model.requestClass));
   const kept: Candidate[] = [];
   const spare: Candidate[] = [];
   const excluded: Candidate[] = [];
   let incapable = 0;
   for (const entry of model.candidates) {
     const missing = missingFrom(request.needs | model.requires, entry.capabilities);
+    const against = rule?.against(entry.backend);
     const candidate = candidateOf(entry.backend, entry.provider, entry.upstreamModel);
     if (missing.length > 0) {
       incapable++;
@@ -35,6 +39,9 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     } else if (request.operation !== Operation.EMBEDDINGS && !fitsContext(request.inputTokens, request.maxOutputTokens, entry.context)) {
       incapable++;
       excluded.push(ruledOut(candidate, "context", `holds ${entry.context} tokens`));
+    } else if (against !== undefined) {
+      incapable++;
+      excluded.push(ruledOut(candidate, against.requirement, against.detail));
     } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, "tried", "tried already"));
     else if (entry.lastResort) spare.push(candidate);
     else if (!entry.usable) excluded.push(ruledOut(candidate, "health", "was not usable when the fallback was made"));
@@ -53,19 +60,24 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     return { ...decision, excluded };
   }
   return {
-    ...header(request, fallback, model),
+    ...header(request, fallback, model, rule),
     result: { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates: kept } },
     excluded: request.explain ? excluded : [],
   };
 }
 
-function header(request: DecideRequest, fallback: PolicyFallback, model: ModelFallback | undefined): Decision {
+function header(
+  request: DecideRequest,
+  fallback: PolicyFallback,
+  model: ModelFallback | undefined,
+  rule: AppliedRule | undefined,
+): Decision {
   return create(DecisionSchema, {
     decisionId: request.decisionId,
     configVersion: fallback.configVersion,
     priceVersion: fallback.priceVersion,
     model: model?.model ?? request.model,
-    requestClass: request.requestClass || (model?.requestClass ?? RequestClass.STANDARD),
+    requestClass: rule?.class ? classOf(rule.class) : request.requestClass || (model?.requestClass ?? RequestClass.STANDARD),
     stale: true,
     midStream: model?.midStream ?? MidStream.ERROR,
     maxAttempts: model?.maxAttempts ?? 0,
@@ -82,7 +94,7 @@ function denied(
   param: string,
 ): Decision {
   return {
-    ...header(request, fallback, model),
+    ...header(request, fallback, model, undefined),
     result: { case: "deny", value: { $typeName: "signalbox.policy.v1.Deny", reason, detail, retryAfterMs: 0, param, code: "" } },
   };
 }

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { ClassName } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { parseUsd } from "#libs/money/index.ts";
 import { IDEMPOTENCY_KEY_MAX, TAG_NAME_MAX, TAG_VALUE_MAX, TAGS_MAX } from "./limits.ts";
@@ -41,6 +42,12 @@ const CLASSES: Readonly<Record<string, RequestClass>> = {
 /** The class of a word; UNSPECIFIED for anything else. */
 export function classOf(word: string): RequestClass {
   return Object.hasOwn(CLASSES, word) ? CLASSES[word]! : RequestClass.UNSPECIFIED;
+}
+
+/** The word of a class; what rules see of one that has none, as the internal one, is `standard`. */
+export function classNameOf(requestClass: RequestClass): ClassName {
+  if (requestClass === RequestClass.INTERACTIVE) return "interactive";
+  return requestClass === RequestClass.BATCH ? "batch" : "standard";
 }
 
 const TAG_NAME = /^[A-Za-z0-9_.:/-]+$/;

@@ -1,5 +1,5 @@
 import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
-import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "./rules.ts";
+import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "#libs/rules/index.ts";
 import type { Resolved } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";

@@ -4,5 +4,4 @@ export { readBlock } from "./record-blocks.ts";
 export { StoredRecords, type RecordPort } from "./records-file.ts";
 export { decodePolicy, type RecordedPolicy } from "./recorded-policy.ts";
 export { policyRpc } from "./rpc.ts";
-export { checkRule } from "./rules.ts";
 export { type PolicyChange, WhatIf, type WhatIfReport, type WhatIfSums } from "./what-if.ts";

@@ -5,7 +5,7 @@ import type { Reason } from "#libs/errors/index.ts";
 import { NO_EFFECT } from "#libs/experiments/index.ts";
 import type { Assignment } from "./experiments.ts";
 import type { CompiledModel } from "./models.ts";
-import { bindingsOf, type CompiledRule } from "./rules.ts";
+import { type CompiledRule, ruleFor } from "#libs/rules/index.ts";
 import type { PolicySnapshot } from "./snapshot.ts";
 
 /** Class names with the internal one; the index is the number on the wire. */
@@ -88,7 +88,7 @@ export function resolve(request: DecideRequest, snapshot: PolicySnapshot): Resol
     return notAllowed(request.model, `tenant ${request.tenant}`);
   if (!isAllowed(snapshot.keyModels.get(request.keyId), model, request.model)) return notAllowed(request.model, "this key");
   const asked = CLASS_OF[request.requestClass] ?? model.class;
-  const rule = snapshot.rules.length === 0 ? undefined : firstRule(request, snapshot, model, asked);
+  const rule = ruleFor(snapshot.rules, request, model.name, asked === "system" ? "standard" : asked);
   const className = rule?.class ?? asked;
   const { sla } = model;
   const assignment = request.role === "judge" ? undefined : snapshot.experiments.assign(request, model.name);
@@ -125,17 +125,6 @@ export function demandOf(
     inputTokens: request.inputTokens + effect.inputTokens,
     maxOutputTokens: effect.maxOutputTokens ?? request.maxOutputTokens,
   };
-}
-
-function firstRule(
-  request: DecideRequest,
-  snapshot: PolicySnapshot,
-  model: CompiledModel,
-  asked: SchedulingClass,
-): CompiledRule | undefined {
-  const bindings = bindingsOf(request, model.name, asked === "system" ? "standard" : asked);
-  for (const rule of snapshot.rules) if (rule.applies(bindings)) return rule;
-  return undefined;
 }
 
 function isAllowed(allowed: ReadonlySet<string> | undefined, model: CompiledModel, asked: string): boolean {

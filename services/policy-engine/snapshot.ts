@@ -5,7 +5,7 @@ import type { BackendConfig, ClassName, Config } from "#libs/config/model.ts";
 import type { PriceIndex } from "#libs/money/index.ts";
 import { ExperimentTable } from "./experiments.ts";
 import { compileModels, type CompiledModel } from "./models.ts";
-import { compileRules, type CompiledRule } from "./rules.ts";
+import { compileRules, type CompiledRule } from "#libs/rules/index.ts";
 
 /** A backend as decisions see it. */
 export interface CompiledBackend {
@@ -91,7 +91,10 @@ export function compileSnapshot(file: Config, control: ControlState | undefined,
     ttftTargets: ttftTargetsOf(config, backends),
     models: withoutArms(configured, experiments),
     experiments,
-    rules: compileRules(config.rules, backends),
+    rules: compileRules(
+      config.rules,
+      backends.map((backend) => backend.config),
+    ),
     keyModels: keyModelsOf(control),
     tenantModels: tenantModelsOf(config),
     hardBudgets: hardBudgetsOf(config),

@@ -19,7 +19,7 @@ const LOW = [
   "libs/live",
   "libs/wire",
 ];
-const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
+const LIBS = [...LOW, "libs/statistics", "libs/experiments", "libs/rules", "libs/peers", "libs/bus", "libs/rpc", "libs/outbox"];
 
 /** Who may import whom. Tests (`*.test.ts`, `*.contract.ts`, `testing.ts`) may also import `test/support`. */
 export const ROOM_RULES: readonly RoomRule[] = [
@@ -35,6 +35,7 @@ export const ROOM_RULES: readonly RoomRule[] = [
   { room: "libs/experiments", may: [...FLOOR, "libs/config", "libs/statistics"] },
   { room: "libs/config", may: FLOOR },
   { room: "libs/capability", may: [...FLOOR, "libs/config"] },
+  { room: "libs/rules", may: [...FLOOR, "libs/config", "libs/capability"] },
   { room: "libs/telemetry", may: FLOOR },
   { room: "libs/resilience", may: FLOOR },
   { room: "libs/money", may: [...FLOOR, "libs/config"] },
@@ -80,7 +81,7 @@ export const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   commander: ["cli"],
   "cli-progress": ["cli", "bench", "evaluation"],
   "@pydantic/genai-prices": ["services/cost-ledger/price-book"],
-  "@bufbuild/cel": ["services/policy-engine"],
+  "@bufbuild/cel": ["libs/rules"],
 };
 
 /** Built-in modules with one owner (house rules, section 2). */

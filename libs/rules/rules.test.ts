@@ -1,14 +1,38 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compilePriceBook } from "#libs/money/index.ts";
-import { backend, book, config, model, request } from "./fixture.ts";
-import { bindingsOf, checkRule, compileRules } from "./rules.ts";
-import { compileSnapshot } from "./snapshot.ts";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { DecideRequestSchema } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import type { RuleConfig } from "#libs/config/model.ts";
+import { checkRule, compileRules, RULE_EXCLUDED, RULE_FINE, RULE_LABEL, ruleFor } from "./rules.ts";
 
-function applies(when: string, parts: Parameters<typeof request>[1] = {}): boolean {
-  const [rule] = compileRules([{ name: "r", when, require: new Map(), exclude: [], class: undefined }], []);
-  return rule!.applies(bindingsOf(request("m", parts), "m", "standard"));
+type RequestParts = MessageInitShape<typeof DecideRequestSchema>;
+
+function rule(name: string, when: string, parts: Partial<RuleConfig> = {}): RuleConfig {
+  return { name, when, require: new Map(), exclude: [], class: undefined, ...parts };
 }
+
+function applies(when: string, parts: RequestParts = {}): boolean {
+  const request = create(DecideRequestSchema, { model: "m", tenant: "default", inputTokens: 500, stream: true, ...parts });
+  return ruleFor(compileRules([rule("r", when)], []), request, "m", "standard") !== undefined;
+}
+
+test("the first rule that applies counts, and says of each backend whether a label is missing or it is excluded", () => {
+  const rules = compileRules(
+    [
+      rule("never", "false", { exclude: ["home", "away", "bare"] }),
+      rule("home-only", 'tags.region == "eu"', { require: new Map([["residency", "eu"]]), exclude: ["bare"] }),
+      rule("later", "true", { exclude: ["home"] }),
+    ],
+    [
+      { name: "home", labels: new Map([["residency", "eu"]]) },
+      { name: "away", labels: new Map([["residency", "us"]]) },
+      { name: "bare", labels: new Map() },
+    ],
+  );
+  const found = ruleFor(rules, create(DecideRequestSchema, { tags: { region: "eu" } }), "m", "standard");
+  assert.deepEqual([found?.name, found?.requirement], ["home-only", "residency"]);
+  assert.deepEqual([...found!.verdicts], [RULE_FINE, RULE_LABEL, RULE_EXCLUDED]);
+});
 
 test("expressions read tags, the request, tenant, team and key; counts may be written in k and M", () => {
   assert.ok(applies('tags.region == "eu"', { tags: { region: "eu" } }));
@@ -37,19 +61,4 @@ test("hostile expressions end within their bounds", () => {
   const tags = Object.fromEntries(Array.from({ length: 16 }, (_, index) => [`t${index}`, "a".repeat(256)]));
   assert.ok(!applies('tags.all(a, tags.all(b, a + b == "x"))', { tags }));
   assert.ok(!applies('tags.t0.matches("^(a+)+$b")', { tags }));
-});
-
-test("names resolve: a model over an alias, an alias over provider/model, that over a backend", () => {
-  const snapshot = compileSnapshot(
-    config(
-      [backend("x", { model: "gpt" }), backend("y", { model: "gpt" }), backend("chat")],
-      [model("chat", ["x"], { aliases: ["openai/gpt"] })],
-    ),
-    undefined,
-    compilePriceBook(book({})),
-  );
-  assert.equal(snapshot.models.get("openai/gpt")!.name, "chat");
-  assert.equal(snapshot.models.get("chat")!.implied, false);
-  assert.deepEqual(Array.from(snapshot.models.get("y")!.candidates), [1]);
-  assert.equal(snapshot.models.get("openai/chat-model")!.name, "openai/chat-model");
 });

@@ -4,12 +4,17 @@ import { Operation, type DecideRequest } from "#gen/signalbox/policy/v1/policy_p
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import type { ClassName, RuleConfig } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { CompiledBackend } from "./snapshot.ts";
 
 /** What a matching rule says of one backend. */
 export const RULE_FINE = 0;
 export const RULE_LABEL = 1;
 export const RULE_EXCLUDED = 2;
+
+/** What rules look at of a backend. */
+export interface RuleBackend {
+  readonly name: string;
+  readonly labels: ReadonlyMap<string, string>;
+}
 
 /** A rule as decisions see it. */
 export interface CompiledRule {
@@ -58,7 +63,7 @@ function loadLanguage(): NonNullable<typeof language> {
 }
 
 /** Compiles rules in their order. Throws SignalboxError REQUEST_MALFORMED naming the first rule that does not compile. */
-export function compileRules(rules: readonly RuleConfig[], backends: readonly CompiledBackend[]): readonly CompiledRule[] {
+export function compileRules(rules: readonly RuleConfig[], backends: readonly RuleBackend[]): readonly CompiledRule[] {
   return rules.map((rule) => ({
     name: rule.name,
     applies: compileRule(rule),
@@ -66,6 +71,18 @@ export function compileRules(rules: readonly RuleConfig[], backends: readonly Co
     requirement: rule.require.has("residency") ? "residency" : "rule",
     class: rule.class,
   }));
+}
+
+/** The first rule that applies to a request, for a model by its own name and a class; undefined = none. */
+export function ruleFor(
+  rules: readonly CompiledRule[],
+  request: DecideRequest,
+  model: string,
+  className: ClassName,
+): CompiledRule | undefined {
+  if (rules.length === 0) return undefined;
+  const bindings = bindingsOf(request, model, className);
+  return rules.find((rule) => rule.applies(bindings));
 }
 
 /** The values expressions read. Tokens are CEL ints. */
@@ -89,9 +106,10 @@ export function bindingsOf(request: DecideRequest, model: string, className: Cla
   };
 }
 
-function verdictOn(rule: RuleConfig, backend: CompiledBackend): number {
+/** What a rule says of a backend where it applies: RULE_FINE, RULE_LABEL or RULE_EXCLUDED. */
+export function verdictOn(rule: Pick<RuleConfig, "exclude" | "require">, backend: RuleBackend): number {
   if (rule.exclude.includes(backend.name)) return RULE_EXCLUDED;
-  for (const [label, value] of rule.require) if (backend.config.labels.get(label) !== value) return RULE_LABEL;
+  for (const [label, value] of rule.require) if (backend.labels.get(label) !== value) return RULE_LABEL;
   return RULE_FINE;
 }
 

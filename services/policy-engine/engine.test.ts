@@ -219,6 +219,25 @@ test("an empty set is judged by capability, context, cost, rate limit and health
   assert.equal(soleDenial({}, request("m"), sick), "NO_BACKEND health");
 });
 
+test("who does not fit a context hears of the estimate, and of the answer where it is limited", () => {
+  const snapshot = compileSnapshot(
+    config([backend("a", { contextTokens: 1_000 })], [model("m", ["a"])]),
+    undefined,
+    compilePriceBook(book({ a: { input: 1, output: 1 } })),
+  );
+  const detailOf = (asked: DecideRequest): string | undefined => {
+    const options = { seed: 1, explain: true, live: false, lift: 0 };
+    const verdict = new Engine("e").decide(asked, snapshot, new EngineState(snapshot, 0), NOW, options);
+    assert.ok(verdict.kind === "decided");
+    return verdict.evidence.decision.excluded[0]?.excluded?.detail;
+  };
+  assert.equal(detailOf(request("m", { inputTokens: 950 })), "about 950 prompt tokens (10 % to spare) do not fit its 1000");
+  assert.equal(
+    detailOf(request("m", { inputTokens: 500, maxOutputTokens: 600 })),
+    "about 500 prompt tokens (10 % to spare) and 600 for the answer do not fit its 1000",
+  );
+});
+
 test("time-outs adapt only while another candidate can take over, and answers in one piece get their generation time", () => {
   const snapshot = compileSnapshot(
     config([backend("a"), backend("b")], [model("m", ["a", "b"]), model("one", ["a"])]),

@@ -134,8 +134,8 @@ export function describe(
 }
 
 function contextDetail(backend: CompiledBackend, needs: HardNeeds): string {
-  const wanted = `${needs.inputTokens} prompt tokens and ${needs.maxOutputTokens} for the answer`;
-  return `${wanted} do not fit its ${backend.config.contextTokens}`;
+  const answer = needs.maxOutputTokens > 0 ? ` and ${needs.maxOutputTokens} for the answer` : "";
+  return `about ${needs.inputTokens} prompt tokens (10 % to spare)${answer} do not fit its ${backend.config.contextTokens}`;
 }
 
 function seconds(ms: number): string {

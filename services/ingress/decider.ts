@@ -74,7 +74,7 @@ export class Decider {
   #failed(error: unknown, request: DecideRequest): void {
     const { fallback } = this.#deps.policy;
     if (error instanceof SignalboxError && error.code !== "policy_unavailable") return this.#owner.broke(error);
-    if (fallback !== undefined) return this.#owner.answered(decideByFallback(request, fallback, this.#deps.fallbackRules));
+    if (fallback !== undefined) return this.#owner.answered(decideByFallback(request, fallback, this.#deps.fallbackConstraints));
     this.#deps.logger.warn(
       { err: error, request_id: this.#intake.requestId },
       "no policy engine answers and no fallback was ever received",

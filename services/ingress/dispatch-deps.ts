@@ -3,7 +3,7 @@ import type { ConfigSource } from "#libs/config/source.ts";
 import type { AdapterPeer, PolicyPeer } from "#libs/peers/index.ts";
 import { RetryBudget } from "#libs/resilience/index.ts";
 import type { Logger, Tracing } from "#libs/telemetry/index.ts";
-import type { FallbackRules } from "./fallback-rules.ts";
+import type { FallbackConstraints } from "./fallback-constraints.ts";
 import type { GpuShare } from "./gpu-share.ts";
 import type { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
@@ -53,7 +53,7 @@ export interface DispatchDeps {
   readonly gpuShare: GpuShare;
   readonly budgets: RetryBudgets;
   readonly rateWaits: RateWaits;
-  readonly fallbackRules: FallbackRules;
+  readonly fallbackConstraints: FallbackConstraints;
   readonly recorder: Recorder;
   /** For answers that are collected. */
   readonly collecting: CollectMemory;

@@ -12,19 +12,19 @@ import {
   RequestClass,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { fitsContext, missingFrom } from "#libs/capability/index.ts";
-import type { AppliedRule, FallbackRules } from "./fallback-rules.ts";
+import type { AppliedRule, FallbackConstraints } from "./fallback-constraints.ts";
 import { classNameOf, classOf } from "./request-options.ts";
 
 /**
  * A decision without an engine (decision 9): the pushed fallback's candidates in their order, filtered by capability mask,
- * context, rules and usability. Marked stale. A denial names what ruled out whom.
+ * context, rules, the caller's cost limit and usability. Marked stale. A denial names what ruled out whom.
  */
-export function decideByFallback(request: DecideRequest, fallback: PolicyFallback, rules: FallbackRules): Decision {
+export function decideByFallback(request: DecideRequest, fallback: PolicyFallback, constraints: FallbackConstraints): Decision {
   const model = fallback.models.find((entry) => entry.model === request.model || entry.aliases.includes(request.model));
   if (model === undefined) {
     return denied(request, fallback, undefined, "MODEL_UNKNOWN", `The model '${request.model}' does not exist.`, "model");
   }
-  const rule = rules.of(request, model.model, classNameOf(request.requestClass || model.requestClass));
+  const rule = constraints.ruleOf(request, model.model, classNameOf(request.requestClass || model.requestClass));
   const kept: Candidate[] = [];
   const spare: Candidate[] = [];
   const excluded: Candidate[] = [];
@@ -42,6 +42,9 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     } else if (against !== undefined) {
       incapable++;
       excluded.push(ruledOut(candidate, against.requirement, against.detail));
+    } else if (constraints.isTooDear(request, entry.backend)) {
+      incapable++;
+      excluded.push(ruledOut(candidate, "cost", "would cost more than the request allows"));
     } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, "tried", "tried already"));
     else if (entry.lastResort) spare.push(candidate);
     else if (!entry.usable) excluded.push(ruledOut(candidate, "health", "was not usable when the fallback was made"));

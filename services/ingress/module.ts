@@ -15,7 +15,7 @@ import { Dispatcher } from "./dispatcher.ts";
 import { CollectMemory } from "./experiments/collected.ts";
 import { FeedbackDesk } from "./experiments/feedback.ts";
 import { ExperimentSide } from "./experiments/side.ts";
-import { FallbackRules } from "./fallback-rules.ts";
+import { FallbackConstraints } from "./fallback-constraints.ts";
 import { GpuShare } from "./gpu-share.ts";
 import { HttpApi } from "./http-api.ts";
 import { HttpServer } from "./http-server.ts";
@@ -105,7 +105,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     money: new Money(config, prices, outbox),
     gpuShare: new GpuShare(),
     collecting: new CollectMemory(),
-    fallbackRules: new FallbackRules(config),
+    fallbackConstraints: new FallbackConstraints(config, prices, clock),
   };
   const side = new ExperimentSide({
     config,

@@ -280,6 +280,9 @@ function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Life):
       name: "outbox",
       status: () => (deps.outbox.accepting ? { state: "ok" } : { state: "failed", detail: "the outbox takes nothing new" }),
     },
-    { name: "prices", status: () => (prices.loaded ? { state: "ok" } : { state: "degraded", detail: "no price book yet" }) },
+    {
+      name: "prices",
+      status: () => (prices.loaded ? { state: "ok" } : { state: prices.awaited ? "failed" : "degraded", detail: "no price book yet" }),
+    },
   ];
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { PriceBook } from "#gen/signalbox/ledger/v1/ledger_pb.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
-import { chatBody, FakeAdapters, postChat, startIngress, type TestIngress } from "./testing.ts";
+import { chatBody, FakeAdapters, postChat, startIngress, type TestIngress, testPriceBook } from "./testing.ts";
 
 function adaptersAway(): FakeAdapters {
   const adapters = new FakeAdapters();
@@ -9,8 +10,12 @@ function adaptersAway(): FakeAdapters {
   return adapters;
 }
 
-function adaptersState({ host }: TestIngress): string | undefined {
-  return host.module.checks.find(({ name }) => name === "adapters")?.status().state;
+function stateOf({ host }: TestIngress, check: string): string | undefined {
+  return host.module.checks.find(({ name }) => name === check)?.status().state;
+}
+
+function adaptersState(ingress: TestIngress): string | undefined {
+  return stateOf(ingress, "adapters");
 }
 
 test("fault: an ingress that had just started answered 503, because it had not met its adapters yet", async () => {
@@ -44,5 +49,32 @@ test("without any adapter the door opens all the same, not ready; once met, thei
   assert.equal(adaptersState(ingress), "ok");
   adapters.unserved.add("alpha").add("beta");
   assert.equal(adaptersState(ingress), "ok");
+  await ingress.stop();
+});
+
+test("fault: an ingress without prices said it was ready, and its first answers had no cost", async () => {
+  // Its ledger started a moment later; it asked again only after two seconds.
+  const clock = new FakeClock();
+  let isThere = false;
+  const priceBook = (): Promise<PriceBook> => (isThere ? Promise.resolve(testPriceBook()) : Promise.reject(new Error("refused")));
+  const starting = startIngress({ clock, ledger: { priceBook } });
+  await clock.advanceAsync(100);
+  const ingress = await starting;
+  assert.equal(stateOf(ingress, "prices"), "failed");
+  isThere = true;
+  await clock.advanceAsync(250);
+  assert.equal(stateOf(ingress, "prices"), "ok");
+  await ingress.stop();
+});
+
+test("a ledger that stays away keeps an ingress unready for ten seconds and no longer", async () => {
+  const clock = new FakeClock();
+  const starting = startIngress({ clock, ledger: { priceBook: () => new Promise<PriceBook>(() => {}) } });
+  await clock.advanceAsync(400);
+  const ingress = await starting;
+  await clock.advanceAsync(9_500);
+  assert.equal(stateOf(ingress, "prices"), "failed");
+  await clock.advanceAsync(200);
+  assert.equal(stateOf(ingress, "prices"), "degraded");
   await ingress.stop();
 });

@@ -23,6 +23,12 @@ import type { LoadExchange } from "./load-exchange.ts";
 /** Control state is asked for this often: the bus may be silent or away, ms. */
 const POLL_MS = 2_000;
 
+/** A price book is asked for this often until there is one, ms: without prices the cheapest is not known. */
+const ASK_PRICES_MS = 250;
+
+/** How long a new engine without one counts as unready, ms: a ledger that starts with it is there by then, and one that is away must not keep it shut. */
+const PRICES_AWAITED_MS = 10_000;
+
 /** What was seen of experiments is told this often while there is news, ms: guards act on it. */
 const OBSERVE_MS = 1_000;
 
@@ -50,6 +56,8 @@ export class Feeds {
   readonly #subscriptions: Subscription[] = [];
   readonly #timers: Timer[] = [];
   #polling = false;
+  #asking = false;
+  #startedMs = Number.POSITIVE_INFINITY;
 
   constructor(deps: FeedDeps, engine: LiveEngine, loads: LoadExchange) {
     this.#deps = deps;
@@ -57,15 +65,22 @@ export class Feeds {
     this.#loads = loads;
   }
 
+  /** Whether prices are still waited for of a ledger that starts with this engine. */
+  get awaitsPrices(): boolean {
+    return !this.#engine.hasPrices && this.#deps.clock.monotonicMs() - this.#startedMs < PRICES_AWAITED_MS;
+  }
+
   /** Subscribes and polls once; resolves when the first answers are in or failed. */
   async start(): Promise<void> {
     const { clock } = this.#deps;
+    this.#startedMs = clock.monotonicMs();
     this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#setControl(fromBinary(ControlStateSchema, payload)));
     this.#subscribe(SUBJECTS.pricePublished, (payload) => this.#setPrices(fromBinary(PriceBookSchema, payload)));
     this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#engine.setHealth(fromBinary(HealthSnapshotSchema, payload)));
     this.#subscribe(`${SUBJECTS.loadPublished}.*`, (payload) => this.#loads.receive(payload, clock.monotonicMs()));
     this.#timers.push(clock.every(LOAD_MS, () => this.#exchangeLoads()));
     this.#timers.push(clock.every(POLL_MS, () => void this.#poll()));
+    this.#timers.push(clock.every(ASK_PRICES_MS, () => void this.#askPrices()));
     this.#timers.push(clock.every(OBSERVE_MS, () => void this.#observe()));
     await this.#poll();
   }
@@ -133,18 +148,29 @@ export class Feeds {
     if (this.#loads.peers > 0 || this.#engine.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
   }
 
+  /** Asks the ledger for prices until there are some; later books come over the bus. */
+  async #askPrices(): Promise<void> {
+    if (this.#engine.hasPrices || this.#asking) return;
+    this.#asking = true;
+    try {
+      const book = await this.#deps.ledger.priceBook();
+      // One that came over the bus meanwhile is not older.
+      if (!this.#engine.hasPrices) this.#setPrices(book);
+    } catch (cause) {
+      this.#deps.logger.debug({ err: cause }, "the price book is not available yet");
+    } finally {
+      this.#asking = false;
+    }
+  }
+
   async #poll(): Promise<void> {
     if (this.#polling) return;
     this.#polling = true;
     try {
-      const [control, prices] = await Promise.allSettled([
-        this.#deps.control.report(this.#report()),
-        this.#engine.hasPrices ? Promise.resolve(undefined) : this.#deps.ledger.priceBook(),
-      ]);
+      const [control] = await Promise.allSettled([this.#deps.control.report(this.#report()), this.#askPrices()]);
       // The bus may be away: then only another report tells that the state has arrived.
       if (control.status === "fulfilled" && control.value !== undefined && this.#setControl(control.value))
         await this.#deps.control.report(this.#report());
-      if (prices.status === "fulfilled" && prices.value !== undefined) this.#setPrices(prices.value);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "unusable control state or price book");
     } finally {

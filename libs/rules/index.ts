@@ -7,6 +7,6 @@ export {
   RULE_FINE,
   RULE_LABEL,
   type RuleBackend,
+  ruledOutBy,
   ruleFor,
-  verdictOn,
 } from "./rules.ts";

@@ -26,6 +26,8 @@ export interface CompiledRule {
   /** Word for RULE_LABEL: `residency` when that label is the one required, else `rule`. */
   readonly requirement: "residency" | "rule";
   readonly class: ClassName | undefined;
+  /** What it says of any backend: RULE_FINE, RULE_LABEL or RULE_EXCLUDED. */
+  readonly verdictOn: (backend: RuleBackend) => number;
 }
 
 /** What expressions may read. */
@@ -64,13 +66,23 @@ function loadLanguage(): NonNullable<typeof language> {
 
 /** Compiles rules in their order. Throws SignalboxError REQUEST_MALFORMED naming the first rule that does not compile. */
 export function compileRules(rules: readonly RuleConfig[], backends: readonly RuleBackend[]): readonly CompiledRule[] {
-  return rules.map((rule) => ({
-    name: rule.name,
-    applies: compileRule(rule),
-    verdicts: Uint8Array.from(backends, (backend) => verdictOn(rule, backend)),
-    requirement: rule.require.has("residency") ? "residency" : "rule",
-    class: rule.class,
-  }));
+  return rules.map((rule) => {
+    const verdictOn = (backend: RuleBackend): number => verdictOf(rule, backend);
+    return {
+      name: rule.name,
+      applies: compileRule(rule),
+      verdicts: Uint8Array.from(backends, verdictOn),
+      requirement: rule.require.has("residency") ? "residency" : "rule",
+      class: rule.class,
+      verdictOn,
+    };
+  });
+}
+
+/** Requirement and words of a verdict that rules a backend out. */
+export function ruledOutBy(rule: CompiledRule, verdict: number): { readonly requirement: string; readonly detail: string } {
+  if (verdict === RULE_EXCLUDED) return { requirement: "rule", detail: `excluded by rule ${rule.name}` };
+  return { requirement: rule.requirement, detail: `rule ${rule.name} requires other labels` };
 }
 
 /** The first rule that applies to a request, for a model by its own name and a class; undefined = none. */
@@ -106,8 +118,7 @@ export function bindingsOf(request: DecideRequest, model: string, className: Cla
   };
 }
 
-/** What a rule says of a backend where it applies: RULE_FINE, RULE_LABEL or RULE_EXCLUDED. */
-export function verdictOn(rule: Pick<RuleConfig, "exclude" | "require">, backend: RuleBackend): number {
+function verdictOf(rule: Pick<RuleConfig, "exclude" | "require">, backend: RuleBackend): number {
   if (rule.exclude.includes(backend.name)) return RULE_EXCLUDED;
   for (const [label, value] of rule.require) if (backend.labels.get(label) !== value) return RULE_LABEL;
   return RULE_FINE;

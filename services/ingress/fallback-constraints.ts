@@ -3,7 +3,7 @@ import type { Clock } from "#libs/clock/index.ts";
 import type { ClassName, Config } from "#libs/config/model.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { type PriceIndex, ratesAt, upperBound } from "#libs/money/index.ts";
-import { type CompiledRule, compileRules, RULE_EXCLUDED, RULE_FINE, ruleFor, verdictOn } from "#libs/rules/index.ts";
+import { type CompiledRule, compileRules, RULE_FINE, ruledOutBy, ruleFor } from "#libs/rules/index.ts";
 
 /** Output of a request without a limit, tokens: what a policy engine takes for a long answer before it has seen any. */
 const LONG_ANSWER_TOKENS = 800;
@@ -58,16 +58,13 @@ export class FallbackConstraints {
   ruleOf(request: DecideRequest, model: string, className: ClassName): AppliedRule | undefined {
     const rule = ruleFor(this.#rules, request, model, className);
     if (rule === undefined) return undefined;
-    const config = this.#config;
-    const written = config.rules[this.#rules.indexOf(rule)]!;
+    const { backends } = this.#config;
     return {
       class: rule.class,
       against: (name) => {
         // A backend this process does not know has no label that could be required.
-        const verdict = verdictOn(written, { name, labels: config.backends.get(name)?.labels ?? NO_LABELS });
-        if (verdict === RULE_FINE) return undefined;
-        if (verdict === RULE_EXCLUDED) return { requirement: "rule", detail: `excluded by rule ${rule.name}` };
-        return { requirement: rule.requirement, detail: `rule ${rule.name} requires other labels` };
+        const verdict = rule.verdictOn({ name, labels: backends.get(name)?.labels ?? NO_LABELS });
+        return verdict === RULE_FINE ? undefined : ruledOutBy(rule, verdict);
       },
     };
   }

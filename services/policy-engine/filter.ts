@@ -1,5 +1,5 @@
 import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
-import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL } from "#libs/rules/index.ts";
+import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL, ruledOutBy } from "#libs/rules/index.ts";
 import type { Resolved } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
@@ -103,9 +103,9 @@ export function describe(
     case OUT.context:
       return { requirement: "context", detail: contextDetail(backend, needs) };
     case OUT.label:
-      return { requirement: needs.rule?.requirement ?? "rule", detail: `rule ${needs.rule?.name ?? ""} requires other labels` };
+      return ruledOutBy(needs.rule!, RULE_LABEL);
     case OUT.rule:
-      return { requirement: "rule", detail: `excluded by rule ${needs.rule?.name ?? ""}` };
+      return ruledOutBy(needs.rule!, RULE_EXCLUDED);
     case OUT.price:
       return { requirement: "price", detail: "has no price, and prices.on_unknown is reject" };
     case OUT.cost:

@@ -140,8 +140,8 @@ export class TenantShares {
 
   /** Most requests at once up to which the tenant may use the backend (by index); Infinity = it is not held back there. */
   mostFor(model: string, tenant: string, backend: number): number {
-    const pool = this.#pools.get(model);
-    if (pool === undefined || pool.clear.size === 0 || !pool.heavy.has(tenant)) return Number.POSITIVE_INFINITY;
+    if (!this.holdsBack(model, tenant)) return Number.POSITIVE_INFINITY;
+    const pool = this.#pools.get(model)!;
     return pool.clear.get(backend) ?? pool.sustained.get(backend) ?? Number.POSITIVE_INFINITY;
   }
 

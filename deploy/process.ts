@@ -3,6 +3,7 @@ import { createMemoryBus, openNatsBus, type EventBus, type NatsBusDeps } from "#
 import { createUuidV7, systemClock, systemRandom } from "#libs/clock/index.ts";
 import { redact, type Config } from "#libs/config/index.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
+import { AWAITED_MS } from "#libs/peers/index.ts";
 import { createMeshServer, createPublicRpcServer } from "#libs/rpc/index.ts";
 import { createLogger, createMetrics } from "#libs/telemetry/index.ts";
 import { createConsole, type ConsoleHost, type FaultPort } from "#services/console/index.ts";
@@ -68,7 +69,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   }
   const modules: ServiceModule[] = loaded.flatMap(({ module, parts = [] }) => [...parts, module]);
   let isOpen = false;
-  const checks = (): readonly ReadinessCheck[] => [...(isOpen ? [] : [STARTING]), ...modules.flatMap((module) => module.checks)];
+  const own = embedded ? [] : [busCheck(context)];
+  const checks = (): readonly ReadinessCheck[] => [...(isOpen ? [] : [STARTING]), ...own, ...modules.flatMap((module) => module.checks)];
   const services = loaded.flatMap((part) => part.services);
   const console = await createAdmin(options, context, {
     topology,
@@ -124,6 +126,24 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       mesh: mesh ? text(mesh.address()) : undefined,
     },
     shutdown: () => (ending ??= shutdown({ context, parts, console, close: () => topology.close() })),
+  };
+}
+
+/** Without NATS everything goes on, but a new process first waits for it a while: what others push until then would pass it by. */
+function busCheck({ bus, clock }: Pick<ProcessContext, "bus" | "clock">): ReadinessCheck {
+  const startedMs = clock.monotonicMs();
+  let met = false;
+  return {
+    name: "bus",
+    status: () => {
+      if (bus.connected) {
+        met = true;
+        return { state: "ok" };
+      }
+      if (met) return { state: "degraded", detail: "NATS is away: what others push is asked for instead, later" };
+      const awaited = clock.monotonicMs() - startedMs < AWAITED_MS;
+      return { state: awaited ? "failed" : "degraded", detail: "NATS has not been reached yet" };
+    },
   };
 }
 

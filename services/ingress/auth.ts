@@ -7,7 +7,7 @@ import type { EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
-import type { ControlPeer, ControlState, KeyRecord } from "#libs/peers/index.ts";
+import { type AnswerStatus, type ControlPeer, type ControlState, FirstAnswer, type KeyRecord } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { CONTROL_POLL_MS, KEY_MAX, START_WAIT_MS } from "./limits.ts";
 import { withinMs } from "./within.ts";
@@ -93,12 +93,19 @@ export class KeyBook {
   /** Whether the last poll reached the store: only then is an unknown key surely unknown. */
   #current = false;
   #polling = false;
+  readonly #first: FirstAnswer;
   #timer: Timer | undefined;
   #subscription: Subscription | undefined;
   readonly #listeners: ((state: ControlState) => void)[] = [];
 
   constructor(deps: KeyBookDeps) {
     this.#deps = deps;
+    this.#first = new FirstAnswer(deps.clock, {
+      missing: "no key was ever loaded",
+      answered: () => this.#loaded,
+      ask: () => this.poll(),
+      failed: () => {},
+    });
   }
 
   /** Loads the last state, subscribes, asks once. Resolves as soon as one of both answered; never rejects. */
@@ -106,23 +113,20 @@ export class KeyBook {
     await this.#restore();
     this.#subscription = this.#deps.bus.subscribe(SUBJECTS.controlChanged, (message) => this.#pushed(message.payload));
     this.#timer = this.#deps.clock.every(CONTROL_POLL_MS, () => void this.poll());
-    const first = this.poll();
-    if (!this.#loaded) await withinMs(this.#deps.clock, START_WAIT_MS, first);
+    if (this.#loaded) void this.poll();
+    else await withinMs(this.#deps.clock, START_WAIT_MS, this.#first.start());
   }
 
   stop(): void {
     this.#timer?.cancel();
+    this.#first.stop();
     this.#subscription?.close();
   }
 
-  /** Whether any state was ever seen. */
-  get loaded(): boolean {
-    return this.#loaded;
-  }
-
-  /** Whether the store answered the last question. */
-  get current(): boolean {
-    return this.#current;
+  /** For readiness: without any key the caller's cannot be told from a wrong one; with old ones known callers are served. */
+  status(): AnswerStatus {
+    if (!this.#loaded) return this.#first.status();
+    return this.#current ? { state: "ok" } : { state: "degraded", detail: "keys come from the last known state" };
   }
 
   /** Calls `listener` with every state taken over. */

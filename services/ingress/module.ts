@@ -22,6 +22,7 @@ import { HttpServer } from "./http-server.ts";
 import { IdempotencyStore } from "./idempotency.ts";
 import { createInference, type Inference } from "./inference.ts";
 import { DRAIN_TAIL_MS, PEERS_LOOK_MS, PEERS_WAIT_MS, START_WAIT_MS } from "./limits.ts";
+import { MetAdapters } from "./met-adapters.ts";
 import { Money } from "./money.ts";
 import type { OutboxPort } from "./outbox-port.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -133,7 +134,8 @@ export function createIngress(deps: IngressDeps): IngressHost {
       },
     },
   });
-  const life: Life = { draining: false, closing: false, hasMetAdapters: false };
+  const life: Life = { draining: false, closing: false };
+  const met = new MetAdapters(config, deps.adapters, clock);
   const isClosing = (): boolean => life.closing;
   const answers = deps.hasPeers === true ? new SharedAnswers({ bus, clock, logger, ingressId: deps.ingressId }) : undefined;
   const idempotency = new IdempotencyStore(clock, answers);
@@ -165,7 +167,7 @@ export function createIngress(deps: IngressDeps): IngressHost {
     waiting.set(rateWaits.size);
   });
   return {
-    module: moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, answers }),
+    module: moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, met, answers }),
     address: () => server.address(),
     inference: createInference(pipeline, admission, dispatcher, isClosing),
   };
@@ -177,8 +179,6 @@ interface Life {
   draining: boolean;
   /** Connections end with their answers. */
   closing: boolean;
-  /** Whether some adapter ever said what it serves. Later losses are answered by failover, not by taking every ingress out. */
-  hasMetAdapters: boolean;
 }
 
 interface Parts {
@@ -190,21 +190,23 @@ interface Parts {
   readonly side: ExperimentSide;
   readonly server: HttpServer;
   readonly life: Life;
+  readonly met: MetAdapters;
   readonly answers: SharedAnswers | undefined;
 }
 
-function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, answers }: Parts): ServiceModule {
+function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, met, answers }: Parts): ServiceModule {
   const { clock, config } = deps;
   return {
     name: "ingress",
-    checks: checksOf(deps, keys, prices, life),
+    checks: checksOf(deps, keys, prices, life, met),
     async start() {
       await Promise.all([keys.start(), prices.start()]);
       holder.start();
       dispatcher.start();
       side.start();
       answers?.start();
-      await peersMet(deps, life);
+      met.start();
+      await peersMet(deps, met);
       await server.listen();
     },
     async drain(graceMs) {
@@ -234,26 +236,17 @@ function moduleOf({ deps, keys, prices, holder, dispatcher, side, server, life, 
   };
 }
 
-/** Whether any adapter serves anything this ingress could ask for; once true it stays so. */
-function hasMetAdapters({ adapters, config }: IngressDeps, life: Life): boolean {
-  if (!life.hasMetAdapters) {
-    const names = [...config.current.backends.keys()];
-    life.hasMetAdapters = names.length === 0 || names.some((name) => adapters.serves(name));
-  }
-  return life.hasMetAdapters;
-}
-
 /** Holds the door shut until there is somebody to decide and somebody to call, as long as that takes moments: before, every answer would be 503. */
-async function peersMet(deps: IngressDeps, life: Life): Promise<void> {
+async function peersMet(deps: IngressDeps, met: MetAdapters): Promise<void> {
   const { clock, policy } = deps;
   const untilMs = clock.monotonicMs() + PEERS_WAIT_MS;
   while (clock.monotonicMs() < untilMs) {
-    if (hasMetAdapters(deps, life) && (policy.connected || policy.fallback !== undefined)) return;
+    if (met.all && (policy.connected || policy.fallback !== undefined)) return;
     await clock.sleep(PEERS_LOOK_MS);
   }
 }
 
-function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Life): readonly ReadinessCheck[] {
+function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Life, met: MetAdapters): readonly ReadinessCheck[] {
   return [
     { name: "ingress", status: () => (life.draining ? { state: "failed", detail: "draining" } : { state: "ok" }) },
     {
@@ -265,24 +258,12 @@ function checksOf(deps: IngressDeps, keys: KeyBook, prices: Prices, life: Life):
           : { state: "degraded", detail: "no policy engine: decisions come from the last fallback" };
       },
     },
-    {
-      name: "adapters",
-      status: () => (hasMetAdapters(deps, life) ? { state: "ok" } : { state: "failed", detail: "no adapter has said what it serves yet" }),
-    },
-    {
-      name: "key-store",
-      status: () => {
-        if (keys.current) return { state: "ok" };
-        return { state: "degraded", detail: keys.loaded ? "keys come from the last known state" : "no key was ever loaded" };
-      },
-    },
+    { name: "adapters", status: () => met.status() },
+    { name: "key-store", status: () => keys.status() },
     {
       name: "outbox",
       status: () => (deps.outbox.accepting ? { state: "ok" } : { state: "failed", detail: "the outbox takes nothing new" }),
     },
-    {
-      name: "prices",
-      status: () => (prices.loaded ? { state: "ok" } : { state: prices.awaited ? "failed" : "degraded", detail: "no price book yet" }),
-    },
+    { name: "prices", status: () => prices.status() },
   ];
 }

@@ -203,3 +203,30 @@ test("when the client at the first ingress leaves, the one that waits at the sec
   assert.equal((await waiting).status, 200);
   assert.equal(two.adapters.attempts.length, 1);
 });
+
+test("fault: the buckets were made at the first key when the bus came after the ingress, too late for it", async () => {
+  const clock = new FakeClock();
+  const asked: string[] = [];
+  let isThere = false;
+  let connected: (state: boolean) => void = () => {};
+  const bus = busWith(clock, (work) => {
+    asked.push(isThere ? "there" : "away");
+    return isThere ? work() : Promise.reject(new Error("bus: away"));
+  });
+  const late: EventBus = new Proxy(bus, {
+    get: (target, name) =>
+      name === "onConnection"
+        ? (listener: typeof connected) => {
+            connected = listener;
+            return { close: () => (connected = () => {}) };
+          }
+        : Reflect.get(target, name, target),
+  });
+  const shared = new SharedAnswers({ bus: late, clock, logger: silentLogger, ingressId: "one" });
+  shared.start();
+  assert.deepEqual(asked, ["away", "away"]);
+  isThere = true;
+  connected(true);
+  assert.deepEqual(asked.slice(2), ["there", "there"]);
+  shared.stop();
+});

@@ -6,7 +6,7 @@ import {
   IdempotencyEndedSchema,
   type IdempotencyAnswer,
 } from "#gen/signalbox/events/v1/events_pb.ts";
-import type { EventBus, KeyValue } from "#libs/bus/index.ts";
+import type { EventBus, KeyValue, Subscription } from "#libs/bus/index.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/index.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
@@ -67,6 +67,7 @@ export class SharedAnswers {
   /** Claims held by this ingress, with their values. */
   readonly #held = new Map<string, Uint8Array>();
   #timer: Timer | undefined;
+  #connection: Subscription | undefined;
 
   constructor(deps: SharedAnswersDeps) {
     this.#deps = deps;
@@ -79,12 +80,10 @@ export class SharedAnswers {
   }
 
   start(): void {
-    // The first request of a key need not wait for the buckets to be made.
-    for (const bucket of [this.#claims, this.#answers])
-      this.#try(
-        bucket.get("").then(() => undefined),
-        "looked at",
-      );
+    this.#warmUp();
+    this.#connection = this.#deps.bus.onConnection((connected) => {
+      if (connected) this.#warmUp();
+    });
     this.#timer = this.#deps.clock.every(IDEMPOTENCY_CLAIM_RENEW_MS, () => {
       for (const [id, claim] of this.#held) this.#try(this.#claims.put(id, claim), "renewed");
     });
@@ -92,6 +91,16 @@ export class SharedAnswers {
 
   stop(): void {
     this.#timer?.cancel();
+    this.#connection?.close();
+  }
+
+  /** The first request of a key need not wait for the buckets to be made: it waits half a second, and is then on its own. */
+  #warmUp(): void {
+    for (const bucket of [this.#claims, this.#answers])
+      this.#try(
+        bucket.get("").then(() => undefined),
+        "looked at",
+      );
   }
 
   /** Calls `done` once, unless the returned function is called first: then nothing stays claimed. */

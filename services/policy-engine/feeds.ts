@@ -14,7 +14,7 @@ import type { EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
-import type { ControlPeer, LedgerPeer, PriceBook } from "#libs/peers/index.ts";
+import { type AnswerStatus, type ControlPeer, FirstAnswer, type LedgerPeer, type PriceBook } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import type { WatchedState } from "./experiment-watch.ts";
 import type { LiveEngine } from "./live-engine.ts";
@@ -22,12 +22,6 @@ import type { LoadExchange } from "./load-exchange.ts";
 
 /** Control state is asked for this often: the bus may be silent or away, ms. */
 const POLL_MS = 2_000;
-
-/** A price book is asked for this often until there is one, ms: without prices the cheapest is not known. */
-const ASK_PRICES_MS = 250;
-
-/** How long a new engine without one counts as unready, ms: a ledger that starts with it is there by then, and one that is away must not keep it shut. */
-const PRICES_AWAITED_MS = 10_000;
 
 /** What was seen of experiments is told this often while there is news, ms: guards act on it. */
 const OBSERVE_MS = 1_000;
@@ -53,41 +47,64 @@ export class Feeds {
   readonly #deps: FeedDeps;
   readonly #engine: LiveEngine;
   readonly #loads: LoadExchange;
+  readonly #prices: FirstAnswer;
+  readonly #control: FirstAnswer;
+  /** Whether a control state has arrived, or the word that there is none yet. */
+  #controlHeard = false;
   readonly #subscriptions: Subscription[] = [];
   readonly #timers: Timer[] = [];
   #polling = false;
-  #asking = false;
-  #startedMs = Number.POSITIVE_INFINITY;
 
   constructor(deps: FeedDeps, engine: LiveEngine, loads: LoadExchange) {
     this.#deps = deps;
     this.#engine = engine;
     this.#loads = loads;
+    this.#prices = new FirstAnswer(deps.clock, {
+      missing: "no price book yet",
+      answered: () => engine.hasPrices,
+      ask: async () => {
+        const book = await deps.ledger.priceBook();
+        // One that was pushed meanwhile is not older.
+        if (!engine.hasPrices) this.#setPrices(book);
+      },
+      failed: (cause) => deps.logger.debug({ err: cause }, "the price book is not available yet"),
+    });
+    this.#control = new FirstAnswer(deps.clock, {
+      missing: "no control state yet",
+      answered: () => this.#controlHeard,
+      ask: () => this.#poll(),
+      failed: () => {},
+    });
   }
 
-  /** Whether prices are still waited for of a ledger that starts with this engine. */
-  get awaitsPrices(): boolean {
-    return !this.#engine.hasPrices && this.#deps.clock.monotonicMs() - this.#startedMs < PRICES_AWAITED_MS;
+  /** Readiness as far as prices go. */
+  pricesStatus(): AnswerStatus {
+    return this.#prices.status();
   }
 
-  /** Subscribes and polls once; resolves when the first answers are in or failed. */
+  /** Readiness as far as drains, experiments and rollbacks go. */
+  controlStatus(): AnswerStatus {
+    return this.#control.status();
+  }
+
+  /** Subscribes and asks once; resolves when the first answers are in or failed. */
   async start(): Promise<void> {
     const { clock } = this.#deps;
-    this.#startedMs = clock.monotonicMs();
     this.#subscribe(SUBJECTS.controlChanged, (payload) => this.#setControl(fromBinary(ControlStateSchema, payload)));
     this.#subscribe(SUBJECTS.pricePublished, (payload) => this.#setPrices(fromBinary(PriceBookSchema, payload)));
     this.#subscribe(SUBJECTS.healthPublished, (payload) => this.#engine.setHealth(fromBinary(HealthSnapshotSchema, payload)));
     this.#subscribe(`${SUBJECTS.loadPublished}.*`, (payload) => this.#loads.receive(payload, clock.monotonicMs()));
     this.#timers.push(clock.every(LOAD_MS, () => this.#exchangeLoads()));
     this.#timers.push(clock.every(POLL_MS, () => void this.#poll()));
-    this.#timers.push(clock.every(ASK_PRICES_MS, () => void this.#askPrices()));
     this.#timers.push(clock.every(OBSERVE_MS, () => void this.#observe()));
-    await this.#poll();
+    await Promise.all([this.#prices.start(), this.#control.start()]);
   }
 
   /** Ends everything. */
   stop(): void {
     for (const subscription of this.#subscriptions.splice(0)) subscription.close();
+    this.#prices.stop();
+    this.#control.stop();
     for (const timer of this.#timers.splice(0)) timer.cancel();
   }
 
@@ -104,6 +121,7 @@ export class Feeds {
 
   /** Takes over what is newer and says so at once: whoever changed it waits to hear. */
   #setControl(state: ControlState): boolean {
+    this.#controlHeard = true;
     const before = this.#engine.controlRevision;
     this.#engine.setControl(state);
     const revision = this.#engine.controlRevision;
@@ -148,31 +166,21 @@ export class Feeds {
     if (this.#loads.peers > 0 || this.#engine.state.loadsStale) this.#loads.refresh(nowMs, bus.connected);
   }
 
-  /** Asks the ledger for prices until there are some; later books come over the bus. */
-  async #askPrices(): Promise<void> {
-    if (this.#engine.hasPrices || this.#asking) return;
-    this.#asking = true;
-    try {
-      const book = await this.#deps.ledger.priceBook();
-      // One that came over the bus meanwhile is not older.
-      if (!this.#engine.hasPrices) this.#setPrices(book);
-    } catch (cause) {
-      this.#deps.logger.debug({ err: cause }, "the price book is not available yet");
-    } finally {
-      this.#asking = false;
-    }
-  }
-
   async #poll(): Promise<void> {
     if (this.#polling) return;
     this.#polling = true;
     try {
-      const [control] = await Promise.allSettled([this.#deps.control.report(this.#report()), this.#askPrices()]);
+      const answer = await this.#deps.control.report(this.#report()).then(
+        (state) => ({ state }),
+        () => undefined,
+      );
+      if (answer === undefined) return;
+      this.#controlHeard = true;
+      const { state } = answer;
       // The bus may be away: then only another report tells that the state has arrived.
-      if (control.status === "fulfilled" && control.value !== undefined && this.#setControl(control.value))
-        await this.#deps.control.report(this.#report());
+      if (state !== undefined && this.#setControl(state)) await this.#deps.control.report(this.#report());
     } catch (cause) {
-      this.#deps.logger.warn({ err: cause }, "unusable control state or price book");
+      this.#deps.logger.warn({ err: cause }, "unusable control state");
     } finally {
       this.#polling = false;
     }

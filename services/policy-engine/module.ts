@@ -95,7 +95,7 @@ export function createPolicyEngine(deps: PolicyEngineDeps): PolicyEngineHost {
       for (const session of sessions) session.close();
       return Promise.resolve();
     },
-    checks: checksOf(engine, feeds),
+    checks: checksOf(feeds),
   };
 
   return {
@@ -154,16 +154,9 @@ function isBusy(engine: LiveEngine, sessions: ReadonlySet<Session>): boolean {
   return false;
 }
 
-function checksOf(engine: LiveEngine, feeds: Feeds): readonly ReadinessCheck[] {
+function checksOf(feeds: Feeds): readonly ReadinessCheck[] {
   return [
-    {
-      name: "price-book",
-      status: () =>
-        engine.hasPrices ? { state: "ok" } : { state: feeds.awaitsPrices ? "failed" : "degraded", detail: "no price book yet" },
-    },
-    {
-      name: "control-state",
-      status: () => (engine.controlRevision > 0n ? { state: "ok" } : { state: "degraded", detail: "no control state yet" }),
-    },
+    { name: "price-book", status: () => feeds.pricesStatus() },
+    { name: "control-state", status: () => feeds.controlStatus() },
   ];
 }

@@ -98,7 +98,7 @@ export function moneySuite({ requests, clients, kills, postgresStops }: MoneySca
     }
   };
 
-  test(`${requests} requests while every part dies ${kills} times: 0 lost, 0 duplicate, ledger = invoice`, async (t) => {
+  test(`${requests} requests or more while every part dies ${kills} times: 0 lost, 0 duplicate, ledger = invoice`, async (t) => {
     simulation.simulator.fault("kill-openai", "error", { p: 0.05 });
     simulation.simulator.fault("kill-claude", "cut", { p: 0.02, afterTokens: 4 });
     simulation.simulator.fault("kill-vllm", "429-rate", { p: 0.03 });
@@ -115,6 +115,7 @@ export function moneySuite({ requests, clients, kills, postgresStops }: MoneySca
       concurrency: clients,
       model: "chat",
       prompt: (index) => `[sim tokens=${8 + (index % 24)}] question ${index}`,
+      goesOn: () => struck.length < plan.length || !ready,
       aborts: (index) => index % 29 === 1,
       onSend: () => open++,
       onAnswer: async ({ ending, code }, done) => {

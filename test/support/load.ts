@@ -15,10 +15,15 @@ export interface ClientLine {
   readonly costUsd: string;
 }
 
+/** Most requests of a load that goes on, as a multiple of its count. */
+const COUNT_FACTOR_MAX = 10;
+
 /** What to send. */
 export interface LoadOptions {
   readonly api: string;
   readonly count: number;
+  /** Whether to go on beyond `count`, up to {@link COUNT_FACTOR_MAX} times as many: on a slow machine what should happen under load takes longer than the load. */
+  readonly goesOn?: () => boolean;
   /** Requests at once. */
   readonly concurrency: number;
   readonly model: string;
@@ -41,7 +46,9 @@ export async function sendLoad(options: LoadOptions): Promise<ClientLine[]> {
   const lines: ClientLine[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
-    for (let index = next++; index < options.count; index = next++) {
+    for (;;) {
+      if (next >= options.count && !(next < options.count * COUNT_FACTOR_MAX && options.goesOn?.())) return;
+      const index = next++;
       options.onSend?.(index);
       const line = await sendOne(pool, options, index);
       lines.push(line);

@@ -79,7 +79,7 @@ const MAX_DOUBLINGS = 16;
  * It changes only in `on` and `admit`, as a function of (event, now, chance); it reads no clock and sets no timer.
  */
 export class CircuitBreaker {
-  readonly #options: BreakerOptions;
+  #options: BreakerOptions;
   readonly #good = new Float64Array(BUCKETS);
   readonly #bad = new Float64Array(BUCKETS);
   #bucket: number;
@@ -95,6 +95,16 @@ export class CircuitBreaker {
     this.#bucket = this.#bucketAt(nowMs);
     this.#forgivenAtMs = nowMs;
     this.#state = { kind: "closed", sinceMs: nowMs };
+  }
+
+  /** Follows a new configuration; state and openings stay, the window begins anew where its length changed. */
+  configure(options: BreakerOptions, nowMs: number): void {
+    const isLongAsBefore = options.windowMs === this.#options.windowMs;
+    this.#options = options;
+    if (isLongAsBefore) return;
+    this.#good.fill(0);
+    this.#bad.fill(0);
+    this.#bucket = this.#bucketAt(nowMs);
   }
 
   /** The state now; an open time that has run out reads as half_open. */

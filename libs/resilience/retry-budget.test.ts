@@ -71,3 +71,11 @@ test("a deadline counts down, never below zero, and none never comes", () => {
   assert.equal(Deadline.none.cap(7, 1e12), 7);
   assert.equal(deadline.earlier(Deadline.none), deadline);
 });
+
+test("new rates hold from now on, and what was earned stays", () => {
+  const budget = new RetryBudget({ ratio: 0, minPerS: 0 }, 0);
+  budget.configure({ ratio: 1, minPerS: 0 });
+  while (budget.withdraw(RETRY_COST, 0));
+  budget.deposit(0);
+  assert.ok(budget.withdraw(RETRY_COST, 0));
+});

@@ -23,7 +23,7 @@ export interface RetryBudgetOptions {
  * Its capacity is ten seconds of deposits, at least 100 tokens. All times are monotonic ms.
  */
 export class RetryBudget {
-  readonly #options: RetryBudgetOptions;
+  #options: RetryBudgetOptions;
   readonly #deposits = new Float64Array(WINDOW_S);
   #second: number;
   #recent = 0;
@@ -35,6 +35,11 @@ export class RetryBudget {
     this.#second = Math.floor(nowMs / 1000);
     this.#refilledAtMs = nowMs;
     this.#tokens = this.#capacity();
+  }
+
+  /** Follows a new configuration; what was earned stays. */
+  configure(options: RetryBudgetOptions): void {
+    this.#options = options;
   }
 
   /** Tokens there are now. */

@@ -20,22 +20,32 @@ export class RetryBudgets {
   readonly #config: ConfigSource;
   readonly #clock: Clock;
   readonly #budgets = new Map<string, RetryBudget>();
+  #retry: ConfigSource["current"]["resilience"]["retry"];
 
   constructor(config: ConfigSource, clock: Clock) {
     this.#config = config;
     this.#clock = clock;
+    this.#retry = config.current.resilience.retry;
   }
 
   /** The budget of a resolved model. */
   of(model: string): RetryBudget {
+    this.#follow();
     const name = this.#budgets.size < BUDGETS_MAX || this.#budgets.has(model) ? model : "";
     let budget = this.#budgets.get(name);
     if (budget === undefined) {
-      const { retry } = this.#config.current.resilience;
-      budget = new RetryBudget({ ratio: retry.budget, minPerS: retry.minPerS }, this.#clock.monotonicMs());
+      budget = new RetryBudget({ ratio: this.#retry.budget, minPerS: this.#retry.minPerS }, this.#clock.monotonicMs());
       this.#budgets.set(name, budget);
     }
     return budget;
+  }
+
+  /** Puts a new configuration in force for the budgets there are. */
+  #follow(): void {
+    const { retry } = this.#config.current.resilience;
+    if (retry === this.#retry) return;
+    this.#retry = retry;
+    for (const budget of this.#budgets.values()) budget.configure({ ratio: retry.budget, minPerS: retry.minPerS });
   }
 }
 

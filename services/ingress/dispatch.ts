@@ -150,9 +150,12 @@ export class Exchange implements TriesOwner, DeciderOwner {
     this.fail(this.#failure?.error ?? error);
   }
 
-  answered(decision: Decision): void {
+  answered(answer: Decision): void {
     const nowMs = this.#now();
     const isFirst = this.#decisions.first === undefined;
+    // What a provider's rate limit made it wait is the queue's time, not the gateway's own.
+    const { limitedMs } = this.#pause;
+    const decision = isFirst && limitedMs > 0 ? { ...answer, queueMs: answer.queueMs + limitedMs } : answer;
     if (isFirst) {
       this.#marks.decideEndMs = nowMs;
       this.#deadline = this.#deadline.earlier(Deadline.after(nowMs, decision.deadlineMs));
@@ -331,7 +334,7 @@ export class Exchange implements TriesOwner, DeciderOwner {
     this.#winner = undefined;
     this.#state = { kind: "trying" };
     this.#tries.candidates.refill(this.#able(this.#tries.candidates.left));
-    this.failed(failureOf(end, attempt.candidate));
+    this.failed(lostCandidate(failureOf(end, attempt.candidate)));
     return false;
   }
 

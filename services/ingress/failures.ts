@@ -87,11 +87,11 @@ export function givenUp(reason: "UPSTREAM_TIMEOUT" | "UPSTREAM_PROTOCOL", candid
   return { error, backend, provider, busy: false, contextLength: false, trial: standing === TRIAL_STANDING };
 }
 
-/** A backend that will not continue an answer, for whatever reason, is only one candidate less. */
+/** A backend that will not continue an answer, for whatever reason, is only one candidate less; nobody hears that it was on trial. */
 export function lostCandidate(failure: Failure): Failure {
-  if (failure.error.row.failover || failure.error.reason === "DEADLINE_EXCEEDED") return failure;
+  if (failure.error.row.failover || failure.error.reason === "DEADLINE_EXCEEDED") return { ...failure, trial: false };
   const error = new SignalboxError("UPSTREAM_PROTOCOL", `The backend '${failure.backend}' did not continue the answer.`);
-  return { ...failure, error, contextLength: false };
+  return { ...failure, error, contextLength: false, trial: false };
 }
 
 /** Why a stream ends after its first content without being complete. */

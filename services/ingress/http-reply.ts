@@ -124,9 +124,6 @@ export class HttpReply implements Reply {
     for (const piece of pieces) length += piece.length;
     const headers = ["content-type", "application/json", "content-length", String(length)];
     if (facts.costNanoUsd !== undefined) headers.push("x-signalbox-cost-usd", formatAmount(facts.costNanoUsd));
-    if (facts.warnings.length > 0) {
-      headers.push("x-signalbox-warnings", headerText(facts.warnings.join("; ").slice(0, WARNINGS_MAX_CHARS)));
-    }
     this.#over = true;
     this.#response.writeHead(200, this.#withRouting(headers, facts));
     const body = joined(pieces);
@@ -206,6 +203,9 @@ export class HttpReply implements Reply {
     if (facts.model !== "") headers.push("x-signalbox-model", headerText(facts.model));
     if (facts.attempts > 0) headers.push("x-signalbox-attempts", String(facts.attempts));
     if (facts.experiment !== "") headers.push("x-signalbox-experiment", headerText(facts.experiment));
+    if (facts.warnings.length > 0) {
+      headers.push("x-signalbox-warnings", headerText(facts.warnings.join("; ").slice(0, WARNINGS_MAX_CHARS)));
+    }
     const { queueMs, routeMs, upstreamMs } = facts;
     headers.push(
       "server-timing",

@@ -8,25 +8,40 @@ export class Pause {
   readonly #resume: () => void;
   #timer: Timer | undefined;
   #leave: (() => void) | undefined;
+  #limitedMs = 0;
 
   constructor(deps: Pick<DispatchDeps, "clock" | "rateWaits">, resume: () => void) {
     this.#deps = deps;
     this.#resume = resume;
   }
 
+  /** What was waited for rate limits so far, ms. */
+  get limitedMs(): number {
+    return this.#limitedMs;
+  }
+
   /** Waits before the same backends are tried again. */
   start(afterMs: number): void {
-    this.#timer = this.#deps.clock.after(afterMs, () => {
-      this.cancel();
-      this.#resume();
-    });
+    this.#timer = this.#deps.clock.after(afterMs, () => this.#over());
   }
 
   /** Waits for a rate limit to lift. False = too many of the class do so already. */
   startForLimit(requestClass: RequestClass, afterMs: number): boolean {
     this.#leave = this.#deps.rateWaits.enter(requestClass);
-    if (this.#leave !== undefined) this.start(afterMs);
+    if (this.#leave !== undefined) {
+      const { clock } = this.#deps;
+      const sinceMs = clock.monotonicMs();
+      this.#timer = clock.after(afterMs, () => {
+        this.#limitedMs += clock.monotonicMs() - sinceMs;
+        this.#over();
+      });
+    }
     return this.#leave !== undefined;
+  }
+
+  #over(): void {
+    this.cancel();
+    this.#resume();
   }
 
   /** Ends the wait without a word. */

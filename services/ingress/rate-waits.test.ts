@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { MidStream, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { FakeClock } from "#libs/clock/fake.ts";
 import { createConfigSource } from "#libs/config/index.ts";
 import { RateWaits } from "./rate-waits.ts";
@@ -74,6 +74,30 @@ test("a request that finds every backend rate limited waits for the first to be 
     const response = await pending;
     assert.equal(response.status, 200);
     assert.equal(response.headers.get("x-signalbox-attempts"), "1");
+    const timing = response.headers.get("server-timing")!;
+    assert.match(timing, /^queue;dur=1\d\d\d\.\d, route;dur=0\.0,/, "fault: the wait counted as the gateway's own time");
+    assert.match(ingress.metrics.render(), /signalbox_overhead_seconds_bucket\{le="0\.0001"\} 1/);
+  }));
+
+test("fault: a refused request was counted under no model", () =>
+  onStandingClock(async (ingress) => {
+    ingress.policy.answer = () => deny("NO_BACKEND", "none");
+    assert.equal((await postChat(ingress, chatBody())).status, 503);
+    assert.match(ingress.metrics.render(), /signalbox_requests_total\{model="chat",status="503"\} 1/);
+  }));
+
+test("fault: a stream that broke at the trial of a breaker ended with the words for a request that found nobody", () =>
+  onStandingClock(async (ingress) => {
+    const { policy, adapters } = ingress;
+    policy.answer = () => allow([candidate("alpha", { standing: "trial" })], { maxAttempts: 1, midStream: MidStream.RESUME });
+    const pending = postChat(ingress, chatBody({ stream: true }));
+    const attempt = await adapters.at(0);
+    attempt.role();
+    attempt.delta("so far");
+    attempt.fail("UPSTREAM_UNAVAILABLE");
+    const text = await (await pending).text();
+    assert.match(text, /"code":"stream_interrupted"/);
+    assert.ok(text.includes("so far") && !text.includes("[DONE]"));
   }));
 
 test("a retry-after beyond the deadline, or beyond what the class waits, is a 429 at once", () =>

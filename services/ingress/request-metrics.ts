@@ -66,7 +66,7 @@ export class RequestMetrics {
   finished(summary: RequestSummary): void {
     this.#count--;
     const { intake, decision, winner } = summary;
-    const model = decision === undefined || decision.result.case === "deny" ? NO_MODEL : decision.model;
+    const model = decision?.model || NO_MODEL;
     this.#requests.with(model, String(summary.status)).add();
     this.#duration.with(model, summary.error?.code ?? "").observe((summary.endMs - intake.startedMs) / 1000);
     if (decision?.stale) this.#stale.add();

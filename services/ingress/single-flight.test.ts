@@ -61,6 +61,8 @@ test("one that joins late gets a stream from its start", async () => {
   attempt.ok();
   const [a, b] = await Promise.all([(await first).text(), second.text()]);
   assert.equal(a, b);
+  const warnings = [await first, second].map((response) => response.headers.get("x-signalbox-warnings"));
+  assert.deepEqual(warnings, [null, "single_flight: shared"], "fault: a stream did not say that it was shared");
   assert.ok(b.includes("early ") && b.includes("late") && b.endsWith("data: [DONE]\n\n"), b);
   assert.equal(ingress.adapters.attempts.length, 1);
 });

@@ -1,7 +1,7 @@
 import { type Candidate, type Decision, MidStream, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Config } from "#libs/config/index.ts";
 import { type CompiledArm, shadowArm } from "./experiments.ts";
-import { describe, OUT, type Out, paramOf, rateWaitMs } from "./filter.ts";
+import { describe, describeRoom, OUT, type Out, paramOf, rateWaitMs } from "./filter.ts";
 import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
 import { outputTokens } from "./judge.ts";
@@ -220,26 +220,41 @@ export function termsOf(context: AnswerContext, count: number): number[] {
 
 /** Candidates that were ruled out, each with its reason. */
 export function excludedCandidates(context: AnswerContext): Candidate[] {
-  const { judge, judgement, resolved, snapshot, state, nowMs } = context;
+  const { judge, judgement } = context;
   const excluded: Candidate[] = [];
-  for (let at = 0; at < judgement.count; at++) {
-    const out = judge.out[at] as Out;
-    if (out === OUT.none) continue;
-    const index = resolved.model.candidates[at]!;
-    const candidate = candidateAt(context, at);
-    const why = describe(out, snapshot.backends[index]!, state.backends[index]!, snapshot, resolved, nowMs);
-    candidate.excluded = { $typeName: "signalbox.policy.v1.Exclusion", requirement: why.requirement, detail: why.detail };
-    excluded.push(candidate);
-  }
+  for (let at = 0; at < judgement.count; at++) if (judge.out[at] !== OUT.none) excluded.push(excludedAt(context, at));
   return excluded;
+}
+
+/** All candidates of a request that finds no room, the ruled-out ones too, each with its reason. */
+export function withoutRoom(context: AnswerContext): Candidate[] {
+  return Array.from({ length: context.judgement.count }, (_, at) => excludedAt(context, at));
+}
+
+/** One candidate with the reason why it does not serve the request now. */
+function excludedAt(context: AnswerContext, at: number): Candidate {
+  const { judge, resolved, snapshot, state, nowMs } = context;
+  const index = resolved.model.candidates[at]!;
+  const backendState = state.backends[index]!;
+  const out = judge.out[at] as Out;
+  const why =
+    out === OUT.none
+      ? describeRoom(judge.table.standing[at] === STANDING.busy, backendState, resolved.class, snapshot)
+      : describe(out, snapshot.backends[index]!, backendState, snapshot, resolved, nowMs);
+  const candidate = candidateAt(context, at);
+  candidate.excluded = { $typeName: "signalbox.policy.v1.Exclusion", requirement: why.requirement, detail: why.detail };
+  return candidate;
+}
+
+/** Every ruled-out candidate with its reason, in one line. */
+export function reasonsOf(excluded: readonly Candidate[]): string {
+  return excluded.map((candidate) => `${candidate.backend}: ${candidate.excluded?.requirement} (${candidate.excluded?.detail})`).join("; ");
 }
 
 /** What an empty candidate set means (first empty step), with a reason per backend. */
 export function denialOf(context: AnswerContext, excluded: readonly Candidate[]): Denial {
   const { judgement, resolved } = context;
-  const list = excluded
-    .map((candidate) => `${candidate.backend}: ${candidate.excluded?.requirement} (${candidate.excluded?.detail})`)
-    .join("; ");
+  const list = reasonsOf(excluded);
   const name = resolved.model.name;
   switch (judgement.step) {
     case "hard": {

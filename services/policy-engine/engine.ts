@@ -1,5 +1,15 @@
 import type { Candidate, DecideRequest, Decision } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { allowedCandidates, type AnswerContext, decisionOf, denialOf, excludedCandidates, setDenial, termsOf } from "./answer.ts";
+import {
+  allowedCandidates,
+  type AnswerContext,
+  decisionOf,
+  denialOf,
+  excludedCandidates,
+  reasonsOf,
+  setDenial,
+  termsOf,
+  withoutRoom,
+} from "./answer.ts";
 import type { Assignment } from "./experiments.ts";
 import { type DecideOptions, Judge, type Judgement, type Moment } from "./judge.ts";
 import type { Follow } from "./leaders.ts";
@@ -50,6 +60,10 @@ export type Verdict =
 
 const NO_TERMS: readonly number[] = [];
 
+/** Refusals for want of room. */
+const QUEUE_REASONS: ReadonlySet<string> = new Set(["QUEUE_FULL", "DEADLINE_EXCEEDED"]);
+const AS_IT_STANDS: DecideOptions = { seed: 0, explain: true, live: false, lift: 0 };
+
 /** Makes decisions: filter, predict, pick over (request, snapshot, state, now, seed). Keeps nothing but scratch memory. */
 export class Engine {
   readonly #id: string;
@@ -65,13 +79,22 @@ export class Engine {
   decide(request: DecideRequest, snapshot: PolicySnapshot, state: EngineState, now: Moment, options: DecideOptions): Verdict {
     const resolved = resolve(request, snapshot);
     if (!isDenial(resolved)) return this.decideResolved(resolved, snapshot, state, now, options);
-    return decided(this.refuse(request, snapshot, resolved, now.wallMs), undefined);
+    return decided(this.refuse(request, snapshot, state, resolved, now), undefined);
   }
 
-  /** The decision that carries a denial found elsewhere. */
-  refuse(request: DecideRequest, snapshot: PolicySnapshot, denial: Denial, wallMs: number): Evidence {
-    const decision = setDenial(decisionOf(this.#id, snapshot, request.decisionId, 0, undefined), denial);
-    return evidenceOf(request, decision, [], NO_TERMS, wallMs, snapshot, undefined);
+  /** The decision that carries a denial found elsewhere; one of the queue says of every candidate why it had no room. */
+  refuse(request: DecideRequest, snapshot: PolicySnapshot, state: EngineState, denial: Denial, now: Moment): Evidence {
+    const resolved = QUEUE_REASONS.has(denial.reason) ? resolve(request, snapshot) : denial;
+    if (isDenial(resolved)) {
+      const plain = setDenial(decisionOf(this.#id, snapshot, request.decisionId, 0, undefined), denial);
+      return evidenceOf(request, plain, [], NO_TERMS, now.wallMs, snapshot, undefined);
+    }
+    const judgement = this.#judge.judge(resolved, snapshot, state, now, AS_IT_STANDS);
+    const excluded = withoutRoom({ judge: this.#judge, judgement, resolved, snapshot, state, nowMs: now.monoMs });
+    const decision = decisionOf(this.#id, snapshot, request.decisionId, 0, resolved);
+    decision.excluded = excluded;
+    setDenial(decision, { ...denial, detail: `${denial.detail}: ${reasonsOf(excluded)}` });
+    return evidenceOf(request, decision, excluded, NO_TERMS, now.wallMs, snapshot, undefined);
   }
 
   /** The same for a request resolved before, as when it waited. */
@@ -93,7 +116,10 @@ export class Engine {
       return decided(evidenceOf(request, decision, excluded, NO_TERMS, now.wallMs, snapshot, others), undefined);
     }
     const candidates = allowedCandidates(context, options.explain ? Number.POSITIVE_INFINITY : decision.maxAttempts);
-    if (candidates.length === 1 && candidates[0]!.standing === "trial") decision.maxAttempts = 1;
+    if (candidates.length === 1 && candidates[0]!.standing === "trial") {
+      // Nobody but trials is left: each free one is worth a try, and none is worth a second.
+      decision.maxAttempts = Math.min(decision.maxAttempts, 1 + this.#judge.freeTrials(resolved, state, now.monoMs));
+    }
     decision.result = { case: "allow", value: { $typeName: "signalbox.policy.v1.Allow", candidates } };
     if (options.explain) decision.excluded = excluded;
     const terms = termsOf(context, candidates.length);

@@ -1,6 +1,6 @@
 import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
 import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL, ruledOutBy } from "#libs/rules/index.ts";
-import type { Resolved } from "./resolve.ts";
+import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
 import type { BackendState } from "./state.ts";
 
@@ -124,13 +124,29 @@ export function describe(
       const leftMs = breaker.kind === "open" ? breaker.untilMs - nowMs : 0;
       return { requirement: "health", detail: `breaker open for ${seconds(leftMs)}` };
     }
-    case OUT.trial:
-      return { requirement: "health", detail: "breaker half open, its trial is under way" };
+    case OUT.trial: {
+      const breaker = state.breaker.state(nowMs);
+      const isFree = breaker.kind === "half_open" && breaker.trialSinceMs === undefined;
+      return { requirement: "health", detail: `breaker half open, its trial is ${isFree ? "left to another request" : "under way"}` };
+    }
     case OUT.ejected:
       return { requirement: "health", detail: state.healthReason === "" ? "ejected" : `ejected: ${state.healthReason}` };
     case OUT.none:
       return { requirement: "", detail: "" };
   }
+}
+
+/** The same for a candidate that would do but takes no more now: it is full, or others wait for it already. */
+export function describeRoom(
+  isBusy: boolean,
+  state: BackendState,
+  className: SchedulingClass,
+  snapshot: PolicySnapshot,
+): { readonly requirement: string; readonly detail: string } {
+  if (!isBusy) return { requirement: "room", detail: "others wait for it already" };
+  const ceiling = className === "system" ? 1 : snapshot.config.classes[className].ceiling;
+  const share = ceiling < 1 ? `, and ${className} requests get ${Math.round(100 * ceiling)} % of it` : "";
+  return { requirement: "room", detail: `${Math.ceil(state.load)} in flight of ${Math.round(state.limitValue)}${share}` };
 }
 
 function contextDetail(backend: CompiledBackend, needs: HardNeeds): string {

@@ -320,6 +320,17 @@ export class Judge {
     return left === 0;
   }
 
+  /** Half-open candidates that nobody tries, besides the one the last judgement chose. */
+  freeTrials(resolved: Resolved, state: EngineState, nowMs: number): number {
+    let free = 0;
+    for (let at = 0; at < this.table.count; at++) {
+      if (this.out[at] !== OUT.trial) continue;
+      const breaker = state.backends[resolved.model.candidates[at]!]!.breaker.state(nowMs);
+      if (breaker.kind === "half_open" && breaker.trialSinceMs === undefined) free++;
+    }
+    return free;
+  }
+
   /** The candidate with the most of the prompt in its cache, if that is worth anything. */
   #holder(resolved: Resolved): number {
     let best = -1;

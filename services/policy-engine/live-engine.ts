@@ -367,7 +367,7 @@ export class LiveEngine {
   }
 
   #refusal(request: DecideRequest, denial: Denial, startedMs: number, queueMs: number): Decision {
-    const evidence = this.#engine.refuse(request, this.#snapshot, denial, this.#deps.clock.now());
+    const evidence = this.#engine.refuse(request, this.#snapshot, this.state, denial, this.#now());
     evidence.decision.queueMs = queueMs;
     evidence.decision.decideMs = this.#monoMs() - startedMs;
     this.#keep(evidence);

@@ -151,7 +151,7 @@ export class EngineState {
     return this.#byName.get(name);
   }
 
-  /** Follows a new snapshot: what is known of backends that stay is kept, their limits and breakers only if unchanged. */
+  /** Follows a new snapshot: what is known of backends that stay is kept, their limits only if unchanged. */
   rebind(snapshot: PolicySnapshot, nowMs: number): void {
     this.backends = snapshot.backends.map((backend) => {
       const known = this.#byName.get(backend.name);
@@ -168,6 +168,7 @@ export class EngineState {
         known.limitValue = fresh.limitValue;
       }
       if (limits.rpm !== backend.config.limits.rpm || limits.tpm !== backend.config.limits.tpm) known.rates = fresh.rates;
+      known.breaker.configure(snapshot.config.resilience.breaker, nowMs);
       known.config = backend.config;
       return known;
     });

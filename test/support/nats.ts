@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePorts } from "#deploy/local/ports.ts";
 
 /** A real nats-server with JetStream on a free loopback port and a store of its own. */
 export interface NatsServer {
@@ -20,7 +21,7 @@ export interface NatsServer {
   restart(options?: { readonly wipe?: boolean }): Promise<void>;
 }
 
-const READY_TIMEOUT_MS = 10_000;
+const READY_TIMEOUT_MS = 60_000;
 
 /** Path of nats-server, from PATH or Debian's folder; undefined when there is none. */
 export function findNats(): string | undefined {
@@ -35,7 +36,7 @@ export const natsMissing: string | undefined = findNats() ? undefined : "nats-se
 export async function startNats(): Promise<NatsServer> {
   const path = findNats();
   if (!path) throw new Error("nats-server is not installed: npm run setup");
-  const port = await freePort();
+  const [port] = (await freePorts(1)) as [number];
   let store = newStore();
   let child: ChildProcess | undefined = await launch(path, port, store);
   const end = async (signal: NodeJS.Signals): Promise<void> => {
@@ -95,13 +96,4 @@ async function answers(port: number): Promise<boolean> {
     socket.once("error", () => done(false));
     socket.once("close", () => done(false));
   });
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, "close");
-  return port;
 }

@@ -1,9 +1,9 @@
 import { execFile, spawn } from "node:child_process";
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
+import { freePorts } from "#deploy/local/ports.ts";
 
 const run = promisify(execFile);
 
@@ -37,10 +37,10 @@ export async function startPostgres(): Promise<Postgres> {
   const data = join(folder, "data");
   const command = (name: string, ...args: string[]): Promise<unknown> => run(join(binaries, name), args, { ...user, cwd: folder });
   await command("initdb", "-D", data, "-U", "signalbox", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C");
-  const port = await freePort();
+  const [port] = (await freePorts(1)) as [number];
   const options = `-c listen_addresses=127.0.0.1 -p ${port} -c unix_socket_directories= -c max_connections=50 -c shared_buffers=32MB`;
   const start = (): Promise<void> =>
-    startServer(join(binaries, "pg_ctl"), ["-D", data, "-w", "-t", "60", "-l", join(folder, "log"), "-o", options, "start"], {
+    startServer(join(binaries, "pg_ctl"), ["-D", data, "-w", "-t", "120", "-l", join(folder, "log"), "-o", options, "start"], {
       ...user,
       cwd: folder,
     });
@@ -83,15 +83,4 @@ async function userToRunAs(): Promise<{ uid: number; gid: number } | undefined> 
   if (process.getuid?.() !== 0) return undefined;
   const id = async (flag: string): Promise<number> => Number((await run("id", [flag, "postgres"])).stdout);
   return { uid: await id("-u"), gid: await id("-g") };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (address !== null && typeof address === "object" ? resolve(address.port) : reject(new Error("no port"))));
-    });
-  });
 }

@@ -5,7 +5,7 @@ import { keepRunning, type KeptChild } from "./child.ts";
 import { DEFAULT_SCALE, layoutMesh, meshConfigText, type MeshProcess, type MeshScale, type ProcessPorts } from "./mesh-layout.ts";
 
 /** How long a mesh may take to be ready before it is called broken, ms. */
-const READY_MS = 60_000;
+const READY_MS = 180_000;
 
 /** How long a process may take to end before it is killed, ms. */
 const STOP_GRACE_MS = 20_000;

@@ -21,7 +21,7 @@ export interface LocalServer {
 }
 
 /** How long a server may take to answer, ms. */
-const READY_MS = 20_000;
+const READY_MS = 60_000;
 
 /** How long it may take to end before it is killed, ms. */
 const STOP_MS = 5_000;

@@ -29,7 +29,7 @@ export function collector<T>(): { push(item: T): void; readonly items: T[]; reac
     reach: (count) =>
       new Promise((resolve, reject) => {
         if (items.length >= count) return resolve(items);
-        const timer = setTimeout(() => reject(new Error(`${items.length} of ${count} arrived: ${JSON.stringify(items)}`)), 20_000);
+        const timer = setTimeout(() => reject(new Error(`${items.length} of ${count} arrived: ${JSON.stringify(items)}`)), 60_000);
         waiting.push({
           count,
           resolve: (all) => {

@@ -139,7 +139,7 @@ export function recording(path: string): string | undefined {
 
 /** Waits for something to become true, looking at every turn of the event loop; fails after `turns`. */
 export async function until(isTrue: () => boolean, what: string): Promise<void> {
-  for (let turn = 0; turn < 5000; turn++) {
+  for (let turn = 0; turn < 60_000; turn++) {
     if (isTrue()) return;
     await systemClock.sleep(1);
   }

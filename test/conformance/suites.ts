@@ -43,9 +43,9 @@ export function conformanceSuite(topology: TopologyName): void {
   }
 }
 
-/** Resolves when the backend computes nothing; rejects after 5 s. */
+/** Resolves when the backend computes nothing; rejects after 60 s. */
 async function quiet({ simulator }: Simulation, backend: string): Promise<void> {
-  const until = Date.now() + 5_000;
+  const until = Date.now() + 60_000;
   for (;;) {
     const { running, waiting } = simulator.load(backend);
     if (running + waiting === 0) return;

@@ -1,4 +1,4 @@
-import type { Clock, Random } from "#libs/clock/index.ts";
+import type { Clock, LoopLag, Random } from "#libs/clock/index.ts";
 import type { EventBus } from "#libs/bus/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import type { CellMetrics, ProcessLogger } from "#libs/telemetry/index.ts";
@@ -20,4 +20,6 @@ export interface ProcessContext {
   readonly uuid: () => string;
   /** Whether other processes are on the bus. */
   readonly isMesh: boolean;
+  /** What to take for the lateness of the event loop; undefined = it is measured. */
+  readonly loopLag: LoopLag | undefined;
 }

@@ -82,7 +82,7 @@ function loadIngress(context: ProcessContext, topology: Topology, near: NearHost
     ledger: topology.ledger(),
     outbox,
     stateStore: stateFile(context.dataDir, "control-state.bin"),
-    loopLag: watchLoopLag(context.clock),
+    loopLag: context.loopLag ?? watchLoopLag(context.clock),
     ingressId: context.instance,
     hasPeers: context.isMesh,
   });

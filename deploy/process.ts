@@ -1,6 +1,6 @@
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { createMemoryBus, openNatsBus, type EventBus, type NatsBusDeps } from "#libs/bus/index.ts";
-import { createUuidV7, systemClock, systemRandom } from "#libs/clock/index.ts";
+import { createUuidV7, type LoopLag, systemClock, systemRandom } from "#libs/clock/index.ts";
 import { redact, type Config } from "#libs/config/index.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
 import { AWAITED_MS } from "#libs/peers/index.ts";
@@ -30,6 +30,8 @@ export interface ProcessOptions {
   readonly simulator?: FaultPort;
   /** Whether this is `dev`: reflection on, no drain delay. */
   readonly dev?: boolean;
+  /** Default: the event loop's own lateness, measured. Requests are refused, and copies dropped, where it is late. */
+  readonly loopLag?: LoopLag;
 }
 
 /** host:port of each listener that is open. */
@@ -176,6 +178,7 @@ async function createContext(options: ProcessOptions, names: readonly string[], 
     instance: `${names[0]!.replace(":", "-")}-${uuid().slice(-12)}`,
     uuid,
     isMesh: !embedded,
+    loopLag: options.loopLag,
   };
 }
 

@@ -44,7 +44,10 @@ export function createTopology(context: ProcessContext, near: NearHosts): Topolo
   };
   return {
     policy: once(() => {
-      if (!near.policy) return far(createPolicyClient({ ...base, addresses: addressesOf("policy-engine"), ingressId: context.instance }));
+      if (!near.policy) {
+        const answerTimeoutMs = context.config.current.resilience.timeouts.decideMs;
+        return far(createPolicyClient({ ...base, addresses: addressesOf("policy-engine"), ingressId: context.instance, answerTimeoutMs }));
+      }
       return far(near.policy.openSession(context.instance));
     }),
     adapters: once(

@@ -53,6 +53,8 @@ export class Exchange implements JobSink {
   #opened = false;
   #halted = false;
   #cutDone = false;
+  #waits = false;
+  #allComputed = false;
   #finishedWriting = false;
   #stated = false;
   #settled = false;
@@ -88,12 +90,13 @@ export class Exchange implements JobSink {
 
   tokens(upTo: number): boolean {
     this.#computed = upTo;
-    if (!this.#renderer) return true;
+    if (!this.#renderer || this.#waits) return true;
     return this.#halted ? false : this.#streamTo(upTo, this.#renderer);
   }
 
   done(): void {
-    if (this.#halted) return;
+    this.#allComputed = true;
+    if (this.#halted || this.#waits) return;
     if (this.#renderer) this.#finishStream(this.#renderer);
     else this.#writeJson();
   }
@@ -108,6 +111,7 @@ export class Exchange implements JobSink {
         if (text !== "" || tokens > 0) this.#writer.write(text, tokens);
         text = "";
         tokens = 0;
+        if (cut.until !== undefined) return this.#await(cut, cut.until, renderer);
         if (!this.#disturb(cut.kind, cut.bytes, renderer)) return false;
       }
       const step = this.#steps[this.#at]!;
@@ -152,6 +156,19 @@ export class Exchange implements JobSink {
     this.#stated = this.#input.asked.call.wantsUsage && this.#plan.usage !== "absent";
     this.#finishedWriting = true;
     this.#writer.end();
+  }
+
+  /** Lets a fault strike when it may. The engine goes on meanwhile; what it computes is written behind the fault, if anything is. */
+  #await(cut: NonNullable<FaultPlan["cut"]>, until: Promise<void>, renderer: StreamRenderer): boolean {
+    this.#waits = true;
+    void until.then(() => {
+      if (this.#settled) return;
+      this.#waits = false;
+      if (!this.#disturb(cut.kind, cut.bytes, renderer)) return;
+      this.#streamTo(this.#computed, renderer);
+      if (this.#allComputed) this.#finishStream(renderer);
+    });
+    return true;
   }
 
   /** A cut fault. True: the stream goes on behind it. */

@@ -205,7 +205,13 @@ export interface ResilienceConfig {
     readonly maxOpenMs: number;
     readonly maxEjected: number;
   };
-  readonly timeouts: { readonly connectMs: number; readonly firstTokenMs: number; readonly idleStreamMs: number };
+  readonly timeouts: {
+    /** Time for a policy engine of another process to answer before the ingress decides by its fallback. Read at the start. */
+    readonly decideMs: number;
+    readonly connectMs: number;
+    readonly firstTokenMs: number;
+    readonly idleStreamMs: number;
+  };
 }
 
 export interface ExperimentConfig {

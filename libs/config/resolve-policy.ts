@@ -117,6 +117,7 @@ export function resolveResilience(file: FileConfig): ResilienceConfig {
       maxEjected: written.breaker?.max_ejected ?? base.breaker.maxEjected,
     },
     timeouts: {
+      decideMs: written.timeouts?.decide ?? base.timeouts.decideMs,
       connectMs: written.timeouts?.connect ?? base.timeouts.connectMs,
       firstTokenMs: written.timeouts?.first_token ?? base.timeouts.firstTokenMs,
       idleStreamMs: written.timeouts?.idle_stream ?? base.timeouts.idleStreamMs,

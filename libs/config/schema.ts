@@ -144,7 +144,14 @@ const resilience = z.strictObject({
       max_ejected: share.optional(),
     })
     .optional(),
-  timeouts: z.strictObject({ connect: timeout.optional(), first_token: timeout.optional(), idle_stream: timeout.optional() }).optional(),
+  timeouts: z
+    .strictObject({
+      decide: timeout.optional(),
+      connect: timeout.optional(),
+      first_token: timeout.optional(),
+      idle_stream: timeout.optional(),
+    })
+    .optional(),
 });
 
 const arm = z.strictObject({ weight: share, backends: texts.optional(), request: z.record(z.string(), z.json()).optional() });

@@ -364,3 +364,26 @@ test("every kind leaves the backend answering well afterwards", async () => {
   assert.equal((await send(`${bed.url("openai")}/v1/models`, "GET", undefined, {})).status, 200);
   assert.equal((await bed.chat("openai", {})).status, 200);
 });
+
+test("a cut that waits strikes when it is told to, after what was written has been read", async () => {
+  for (const kind of ["cut", "malformed"] as const) {
+    const read = Promise.withResolvers<void>();
+    bed.simulator.fault("openai", kind, { afterTokens: 2, until: read.promise, count: 1 });
+    const response = await fetch(`${bed.url("openai")}/v1/chat/completions`, {
+      method: "POST",
+      body: JSON.stringify({ model: "gpt-5-mini", stream: true, messages: [{ role: "user", content: "Tell me about rivers" }] }),
+    });
+    let text = "";
+    const whole = (async () => {
+      for await (const piece of response.body!) {
+        text += Buffer.from(piece as Uint8Array).toString("latin1");
+        if (text.split("\n\n").length > 3) read.resolve();
+      }
+    })();
+    if (kind === "cut") await assert.rejects(whole);
+    else await whole;
+    assert.equal(text.includes('chat.compl\n\ndata: {"id"'), kind === "malformed");
+    assert.equal(text.endsWith("data: [DONE]\n\n"), kind === "malformed");
+    if (kind === "cut") assert.equal(eventsOf(text).length, 3);
+  }
+});

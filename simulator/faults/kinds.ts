@@ -96,6 +96,8 @@ export interface FaultOptions {
   readonly count?: number;
   /** Tokens written before a cut. Default 3 (`cut_before_first`: 0). For `stall`, -1 = not even headers. */
   readonly afterTokens?: number;
+  /** A cut of a stream strikes when this is resolved, and not before `afterTokens`: what is written before it can be read first. In one process only. */
+  readonly until?: Promise<void>;
   /** Multiplies times, for `slow`. Default 10. */
   readonly factor?: number;
   /** Flapping: the fault acts for `downMs`, rests for `upMs`, and so on. */

@@ -61,6 +61,8 @@ export function parseFaultOptions(raw: Readonly<Record<string, unknown>>): Fault
     } else if (name === "retry_after") {
       if (typeof value !== "string" || !RETRY_AFTER_FORMS.includes(value)) return `retry_after is one of ${RETRY_AFTER_FORMS.join(", ")}`;
       options["retryAfter"] = value;
+    } else if (name === "until" && value instanceof Promise) {
+      options["until"] = value;
     } else if (name === "everywhere") {
       options["everywhere"] = value === true;
     } else {

@@ -24,7 +24,9 @@ export interface FaultPlan {
   /** Do this to the connection instead of answering. */
   readonly connection: "reset" | "blackhole" | "garbage" | undefined;
   readonly hollow: HollowKind | undefined;
-  readonly cut: { readonly kind: CutKind; readonly afterTokens: number; readonly bytes: number } | undefined;
+  readonly cut:
+    | { readonly kind: CutKind; readonly afterTokens: number; readonly bytes: number; readonly until: Promise<void> | undefined }
+    | undefined;
   readonly slowFactor: number;
   /** Ms between single bytes; 0 = no dripping. */
   readonly dripMs: number;
@@ -84,6 +86,7 @@ export function planOf(strikes: readonly Strike[]): FaultPlan {
       kind: cut.kind,
       afterTokens: cut.kind === "cut_before_first" ? 0 : (cut.options.afterTokens ?? DEFAULT_AFTER_TOKENS),
       bytes: cut.options.bytes ?? DEFAULT_GIANT_BYTES,
+      until: cut.options.until,
     },
     slowFactor: slow ? (slow.options.factor ?? DEFAULT_SLOW_FACTOR) : 1,
     dripMs: drip ? (drip.options.delayMs ?? DEFAULT_DRIP_MS) : 0,

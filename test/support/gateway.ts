@@ -9,6 +9,7 @@ import { freePorts } from "#deploy/local/ports.ts";
 import { startProcess, type RunningProcess } from "#deploy/process.ts";
 import { openConfigFile } from "#deploy/reload.ts";
 import { findServers } from "#deploy/servers.ts";
+import { noLag } from "#libs/clock/index.ts";
 
 /** An entry as `ledger export -o json` prints it. */
 export interface EntryLine {
@@ -149,6 +150,8 @@ async function startEmbedded(dir: string, options: GatewayOptions): Promise<Part
     dataDir: dir,
     logLevel: options.logLevel ?? "silent",
     env: options.env ?? {},
+    // How late this machine is depends on what else it does: no test here is about that.
+    loopLag: noLag,
   });
   const { api, admin, grpc } = process.addresses;
   return {

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { SeededRandom } from "#libs/clock/fake.ts";
 import { startGateway, type EntryLine, type Gateway, type TopologyName } from "../support/gateway.ts";
 import { reconcile, type ReconcilePrice } from "../support/reconcile.ts";
-import { attemptsSeen, simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
+import { attemptsSeen, HeldTime, simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 /** FIN and RST close the connection; a frozen client stays connected and never takes a byte again. */
 type Way = "FIN" | "RST" | "frozen";
@@ -49,6 +49,9 @@ const COSTS: Readonly<Record<string, number>> = { a: 1, b: 1.04, narrow: 1.5, hu
 export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishScale): void {
   let gateway: Gateway;
   let simulation: Simulation;
+  /** The backend that takes two at once, in a time of its own: it answers nobody before all that should have left have left. */
+  let queue: Simulation;
+  const queueTime = new HeldTime();
 
   before(async () => {
     const cloud = { kind: "cloud", ttftMs: 80, ttftSigma: 0.4, itlMs: 6, itlSigma: 0.3 } as const;
@@ -56,16 +59,17 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
     simulation = await startSimulation([
       simulatedBackend("a", "openai", COSTS["a"]!, cloud),
       simulatedBackend("b", "openai", COSTS["b"]!, cloud),
-      simulatedBackend("narrow", "openai", COSTS["narrow"]!, { ...cloud, itlMs: 12 }),
       { ...huge, profile: { ...huge.profile, maxOutputTokens: HUGE_TOKENS } },
     ]);
-    const narrow = { ...(simulation.backends["narrow"] as object), concurrency: { mode: "fixed", max: SLOTS } };
+    queue = await startSimulation([simulatedBackend("narrow", "openai", COSTS["narrow"]!, cloud)], 2, queueTime.clock);
+    const narrow = { ...(queue.backends["narrow"] as object), concurrency: { mode: "fixed", max: SLOTS } };
     gateway = await startGateway({
       topology,
       scale: { adapterAnthropic: 0 },
       config: {
         server: { drain: { delay: "0s", grace: "5s" }, api: { reader_timeout: READER_TIMEOUT } },
         backends: { ...simulation.backends, narrow },
+        classes: { standard: { max_wait: "300s" } },
         models: { chat: { candidates: ["a", "b"] }, queued: { candidates: ["narrow"] }, huge: { candidates: ["huge"] } },
       },
     });
@@ -74,6 +78,7 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
   after(async () => {
     await gateway?.stop();
     await simulation?.stop();
+    await queue?.stop();
   });
 
   test(`${topology}: ${clients} clients vanish at a random moment: upstream ends with them, ledger = invoice`, async (t) => {
@@ -112,20 +117,20 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
   });
 
   test(`${topology}: clients that vanish while they are queued are never dispatched`, async (t) => {
-    const before = attemptsSeen(simulation);
     const sockets: Socket[] = [];
-    for (let index = 0; index < QUEUED; index++)
-      sockets.push(await ask(gateway.api, `queued-${index}`, "queued", index % 2 === 1, index < SLOTS ? 400 : 8));
-    while (attemptsSeen(simulation) - before < SLOTS) await sleep(LOOK_MS);
+    for (let index = 0; index < SLOTS; index++) sockets.push(await ask(gateway.api, `queued-${index}`, "queued", index % 2 === 1, 8));
+    while (attemptsSeen(queue) < SLOTS) await sleep(LOOK_MS);
+    for (let index = SLOTS; index < QUEUED; index++) sockets.push(await ask(gateway.api, `queued-${index}`, "queued", index % 2 === 1, 8));
+    while ((await waitingNow()) < QUEUED - SLOTS) await sleep(LOOK_MS);
     const [first, second, ...waiting] = sockets;
     // One that stays shows that the queue still moves when all others have left it.
     const answer = once(waiting.at(-1)!, "data");
     for (const [index, socket] of waiting.slice(0, -1).entries()) leave(socket, index % 2 === 0 ? "FIN" : "RST");
+    while ((await waitingNow()) > 1) await sleep(LOOK_MS);
     const running = [once(first!, "end"), once(second!, "end")];
     for (const socket of [first!, second!]) socket.resume();
-    await Promise.all(running);
-    await answer;
-    const entries = await settled();
+    await queueTime.letGoFor(Promise.all([...running, answer]));
+    const entries = await queueTime.letGoFor(settled());
     judge(entries);
     const dispatched = entries.filter(({ request_id }) => request_id.startsWith("queued-"));
     t.diagnostic(`${QUEUED} on ${SLOTS} places, ${waiting.length - 1} gone while queued: ${dispatched.length} dispatched`);
@@ -153,18 +158,26 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
     for (const socket of sockets) socket.destroy();
   });
 
+  /** Requests in the policy engine's queue. */
+  async function waitingNow(): Promise<number> {
+    const admin = gateway.mesh?.url("policy-engine", "admin") ?? gateway.admin;
+    const metrics = await (await fetch(`${admin}/metrics`)).text();
+    return Array.from(metrics.matchAll(/^signalbox_queue_depth\{.*\} (\d+)$/gm), ([, depth]) => Number(depth)).reduce((a, b) => a + b, 0);
+  }
+
   /** All entries, once every call has ended upstream and in the books. */
   async function settled(): Promise<readonly EntryLine[]> {
-    const { simulator } = simulation;
     const started = performance.now();
     const open = (): number =>
-      ["a", "b", "narrow", "huge"].reduce((sum, name) => sum + simulator.load(name).running + simulator.load(name).waiting, 0);
+      [simulation, queue]
+        .flatMap(({ simulator }) => simulator.profiles.map(({ name }) => simulator.load(name)))
+        .reduce((sum, { running, waiting }) => sum + running + waiting, 0);
     let entries = await gateway.entries();
     // What was sent last may still be on its way to a provider: it is over when it has been so for some looks.
     for (let quiet = 0; quiet < QUIET_LOOKS && performance.now() - started < SETTLE_MS;) {
       await sleep(LOOK_MS);
       entries = await gateway.entries();
-      quiet = open() > 0 || entries.length < attemptsSeen(simulation) ? 0 : quiet + 1;
+      quiet = open() > 0 || entries.length < attemptsSeen(simulation) + attemptsSeen(queue) ? 0 : quiet + 1;
     }
     return entries;
   }
@@ -173,7 +186,11 @@ export function vanishSuite({ topology, clients, concurrency, p99Ms }: VanishSca
     const prices = new Map<string, ReconcilePrice>(
       Object.entries(COSTS).map(([name, cost]) => [name, { input: cost, cacheRead: cost / 10, cacheWrite: cost * 1.25, output: cost * 4 }]),
     );
-    const { lost, duplicate, wrong, unmarked } = reconcile(simulation.simulator.invoice(), entries, prices);
+    const { lost, duplicate, wrong, unmarked } = reconcile(
+      [...simulation.simulator.invoice(), ...queue.simulator.invoice()],
+      entries,
+      prices,
+    );
     // A client may go while the provider states its usage, and nobody listens any more: such an entry is an estimate and says so.
     const estimates = new Set(entries.filter(({ estimated }) => estimated).map(({ attempt_id }) => attempt_id));
     const different = wrong.filter((line) => !estimates.has(line.split(" ")[0]!));

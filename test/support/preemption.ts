@@ -3,14 +3,8 @@ import type { Gateway } from "./gateway.ts";
 import { readStream } from "./load.ts";
 import { attemptsSeen, simulatedBackend, type SimulatedBackend, type Simulation } from "./simulated.ts";
 
-/** A backend with room for one whose first token comes so late that a second request surely comes before it. */
-export const LONE: SimulatedBackend = simulatedBackend("lone", "vllm", 1, {
-  kind: "cloud",
-  ttftMs: 3_000,
-  ttftSigma: 0,
-  itlMs: 1,
-  itlSigma: 0,
-});
+/** A backend with room for one. */
+export const LONE: SimulatedBackend = simulatedBackend("lone", "vllm", 1);
 
 /** The configuration of a model over {@link LONE} alone, in which batch work may take its place. */
 export function lonely(simulation: Simulation) {
@@ -21,35 +15,37 @@ export function lonely(simulation: Simulation) {
   };
 }
 
-async function stream(gateway: Gateway, id: string, priority: string, ended: string[]): Promise<string> {
+async function stream(gateway: Gateway, id: string, priority: string): Promise<string> {
   const answer = await fetch(`${gateway.api}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-request-id": id, "x-signalbox-priority": priority },
     body: JSON.stringify({ model: "lone", stream: true, messages: [{ role: "user", content: `[sim tokens=5] ${id}` }] }),
   });
-  const text = await answer.text();
-  ended.push(id);
-  return text;
+  return answer.text();
 }
 
 /**
- * Sends a batch request and, once it is upstream, an interactive one; asserts who is answered first and what is booked. `between` runs
- * before the interactive one is sent.
+ * Sends a batch request whose first content never comes and, once it is upstream, an interactive one; asserts who went upstream when and
+ * what is booked. `between` runs before the interactive one is sent.
  */
 export async function assertBatchYields(gateway: Gateway, simulation: Simulation, between: () => void = () => {}): Promise<void> {
-  const ended: string[] = [];
   const before = attemptsSeen(simulation);
   const booked = (await gateway.entries()).length;
   const [patient, urgent] = [`patient-${before}`, `urgent-${before}`];
-  const batch = stream(gateway, patient, "batch", ended);
+  simulation.simulator.fault("lone", "stall", { afterTokens: 0, count: 1 });
+  const batch = stream(gateway, patient, "batch");
   while (attemptsSeen(simulation) <= before) await new Promise((resolve) => setTimeout(resolve, 5));
   between();
-  const interactive = stream(gateway, urgent, "interactive", ended);
-  const [late, soon] = await Promise.all([batch, interactive]);
-  assert.deepEqual(ended, [urgent, patient]);
-  for (const text of [late, soon]) assert.equal(readStream(text).ending, "complete", text);
+  const interactive = stream(gateway, urgent, "interactive");
+  for (const text of await Promise.all([batch, interactive])) assert.equal(readStream(text).ending, "complete", text);
   const entries = await gateway.entriesAtLeast(booked + 3);
   const own = entries.filter(({ request_id: id }) => id === patient || id === urgent);
   const words = own.map((entry) => `${entry.request_id} ${entry.outcome} ${(entry as unknown as { purpose: string }).purpose}`);
   assert.deepEqual(words.toSorted(), [`${patient} canceled waste_preempted`, `${patient} ok billed`, `${urgent} ok billed`]);
+  const requests = new Map(own.map((entry) => [entry.attempt_id, entry.request_id]));
+  const calls = simulation.simulator.calls().map(({ client_request_id: attempt }) => requests.get(attempt));
+  assert.deepEqual(
+    calls.filter((id) => id !== undefined),
+    [patient, urgent, patient],
+  );
 }

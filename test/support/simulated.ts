@@ -1,5 +1,5 @@
-import { systemClock } from "#libs/clock/index.ts";
-import { SeededRandom } from "#libs/clock/fake.ts";
+import { type Clock, systemClock } from "#libs/clock/index.ts";
+import { FakeClock, SeededRandom } from "#libs/clock/fake.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { createSimulator, type SimBackendProfile, type Simulator, type SpeedProfile } from "#simulator/index.ts";
 
@@ -51,10 +51,25 @@ export interface Simulation {
   stop(): Promise<void>;
 }
 
-/** Starts the simulator over these backends, in this process. */
-export async function startSimulation(list: readonly SimulatedBackend[], seed = 1): Promise<Simulation> {
+/** A time for simulated backends that stands still until it is let go: whoever is being answered stays so while a test looks. */
+export class HeldTime {
+  readonly clock = new FakeClock();
+
+  /** Lets it go until the work is done. */
+  async letGoFor<T>(work: Promise<T>): Promise<T> {
+    const going = systemClock.every(1, () => this.clock.advance(20));
+    try {
+      return await work;
+    } finally {
+      going.cancel();
+    }
+  }
+}
+
+/** Starts the simulator over these backends, in this process and in real time unless told another. */
+export async function startSimulation(list: readonly SimulatedBackend[], seed = 1, clock: Clock = systemClock): Promise<Simulation> {
   const simulator = createSimulator({
-    clock: systemClock,
+    clock,
     random: new SeededRandom(seed),
     logger: silentLogger,
     profiles: list.map(({ profile }) => profile),

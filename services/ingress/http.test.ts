@@ -11,13 +11,16 @@ interface ErrorBody {
 }
 
 let ingress: TestIngress;
+/** One that waits for nobody: on a machine that stands still for a moment it refuses whole requests too. */
+let hasty: TestIngress;
 before(async () => {
-  const config = testConfig();
-  const api = { ...config.server.api, headerTimeoutMs: 400, bodyTimeoutMs: 400, headersMaxBytes: 4_096 };
-  ingress = await startIngress({ config: testConfig({ server: { ...config.server, api } }) });
+  const { server } = testConfig();
+  const api = { ...server.api, headersMaxBytes: 4_096 };
+  ingress = await startIngress({ config: testConfig({ server: { ...server, api } }) });
+  hasty = await startIngress({ config: testConfig({ server: { ...server, api: { ...api, headerTimeoutMs: 400, bodyTimeoutMs: 400 } } }) });
   ingress.adapters.answers("alpha", ["canary-answer"]);
 });
-after(() => ingress.stop());
+after(() => Promise.all([ingress.stop(), hasty.stop()]));
 beforeEach(() => {
   ingress.adapters.attempts.length = 0;
   ingress.log.lines.length = 0;
@@ -36,8 +39,8 @@ async function refusal(response: Response, status: number, code: string): Promis
 }
 
 /** Sends bytes and returns everything until the server closes. */
-async function raw(text: string | Buffer): Promise<string> {
-  const socket = connect(ingress.port, "127.0.0.1");
+async function raw(text: string | Buffer, to = ingress): Promise<string> {
+  const socket = connect(to.port, "127.0.0.1");
   let answer = "";
   socket.on("data", (piece) => (answer += piece.toString("latin1")));
   socket.on("error", () => {});
@@ -82,8 +85,8 @@ test("a body larger than allowed is refused, announced or not", async () => {
 });
 
 test("heads and bodies that never end are answered with 408", async () => {
-  assert.match(await raw("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"), /^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
-  const body = await raw("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{");
+  assert.match(await raw("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n", hasty), /^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
+  const body = await raw("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{", hasty);
   assert.match(body, /^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
 });
 

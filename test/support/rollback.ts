@@ -61,6 +61,9 @@ export async function runVerb(gateway: Gateway, ...argv: string[]): Promise<{ re
   return { code, out };
 }
 
+/** Requests sent after the command has returned, at least. */
+const AFTER_LEAST = 10;
+
 /** Puts half of the users of `chat` on backend `b`, loads every API evenly (open loop, ever new users), and rolls back in the middle. */
 export async function measureRollback(
   gateway: Gateway,
@@ -74,8 +77,9 @@ export async function measureRollback(
   const sent: Promise<Sent>[] = [];
   const startMs = systemClock.monotonicMs();
   let stopMs = Number.POSITIVE_INFINITY;
+  let least = 0;
   const sending = (async (): Promise<void> => {
-    while (systemClock.monotonicMs() < stopMs) {
+    while (systemClock.monotonicMs() < stopMs || sent.length < least) {
       const due = Math.floor(((systemClock.monotonicMs() - startMs) * load.rps) / 1_000);
       while (sent.length < due) sent.push(ask(pools[sent.length % pools.length]!, `${name}-${sent.length}`));
       await systemClock.sleep(2);
@@ -86,7 +90,9 @@ export async function measureRollback(
   await systemClock.sleep(load.beforeMs / 2);
   const calledMs = systemClock.monotonicMs();
   const { code, out } = await runVerb(gateway, "experiments", "rollback", name, "--reason", "measured", "-o", "json");
-  stopMs = Math.max(systemClock.monotonicMs(), calledMs + load.afterMs);
+  // On a machine that stands still the time after may be over before anything was sent in it.
+  least = sent.length + AFTER_LEAST;
+  stopMs = calledMs + load.afterMs;
   await sending;
   const answers = await Promise.all(sent);
   for (const pool of pools) await pool.close();

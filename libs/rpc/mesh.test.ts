@@ -45,7 +45,7 @@ function busOf(): EventBus {
 }
 
 /** A connected session; patient, unless a test is about impatience: this machine may be busy with something else. */
-async function policyAt(addresses: readonly string[], answerTimeoutMs = 5_000): Promise<PolicySession> {
+async function policyAt(addresses: readonly string[], answerTimeoutMs = 60_000): Promise<PolicySession> {
   const session = createPolicyClient({ ...base, addresses, ingressId: "ingress-1", answerTimeoutMs });
   closers.push(() => session.close());
   await eventually(() => session.connected, "the connection");

@@ -7,7 +7,7 @@ import { type Gateway, startGateway } from "../support/gateway.ts";
 import { simulatedBackend, startSimulation, type Simulation } from "../support/simulated.ts";
 
 /** What is waited for comes within this, ms, or the test fails. */
-const WAIT_MS = 30_000;
+const WAIT_MS = 120_000;
 
 let simulation: Simulation;
 let gateway: Gateway;

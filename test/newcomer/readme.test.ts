@@ -38,7 +38,7 @@ function onFreePorts(command: string): string {
 async function runExample(command: string): Promise<string> {
   const env = { ...process.env, NO_COLOR: "1", SIGNALBOX_ADMIN: `http://127.0.0.1:${ports[1]}` };
   const text = onFreePorts(command).replaceAll("./bin/signalbox", `./bin/signalbox --data-dir ${dir}`);
-  return (await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 60_000 })).stdout;
+  return (await run("bash", ["-c", text], { cwd: ROOT, env, timeout: 300_000 })).stdout;
 }
 
 before(async () => {

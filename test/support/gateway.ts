@@ -71,7 +71,7 @@ export interface Gateway {
   adminCall(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }>;
   /** All entries, in booking order. */
   entries(): Promise<EntryLine[]>;
-  /** Resolves with all entries once there are at least `count`; rejects after 30 s with what there is. */
+  /** Resolves with all entries once there are at least `count`; rejects after two minutes with what there is. */
   entriesAtLeast(count: number): Promise<EntryLine[]>;
   stop(): Promise<void>;
 }
@@ -82,7 +82,7 @@ export function meshMissing(): string | undefined {
   return natsServer && postgresBin ? undefined : "nats-server or PostgreSQL is not installed: npm run setup";
 }
 
-const ENTRIES_WAIT_MS = 30_000;
+const ENTRIES_WAIT_MS = 120_000;
 
 /** Starts a gateway on free loopback ports with a data folder of its own. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {

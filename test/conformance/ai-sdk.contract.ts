@@ -71,6 +71,6 @@ export function aiSdkContract(label: string, target: () => Target): void {
     } catch {
       // Some versions throw the abort, some end the stream.
     }
-    await target().quiet();
+    await target().left();
   });
 }

@@ -216,7 +216,7 @@ export function openaiSdkContract(label: string, target: () => Target): void {
       for await (const chunk of stream) if (chunk.choices[0]?.delta.content) stream.controller.abort();
       throw new APIUserAbortError();
     }, APIUserAbortError);
-    await target().quiet();
+    await target().left();
   });
 
   test(`${label}: errors carry the status, type and code that the SDK branches on`, async () => {

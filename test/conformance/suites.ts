@@ -33,7 +33,7 @@ export function conformanceSuite(topology: TopologyName): void {
     model: backend,
     backend,
     dialect,
-    quiet: () => quiet(simulation, backend),
+    left: () => left(simulation, backend),
   });
   for (const dialect of ["openai", "anthropic"] as const) {
     const backend = `up-${dialect}`;
@@ -43,13 +43,14 @@ export function conformanceSuite(topology: TopologyName): void {
   }
 }
 
-/** Resolves when the backend computes nothing; rejects after 60 s. */
-async function quiet({ simulator }: Simulation, backend: string): Promise<void> {
+/** Resolves when the backend computes nothing and its last call was left before its end; rejects after 60 s, or when that call ended. */
+async function left({ simulator }: Simulation, backend: string): Promise<void> {
   const until = Date.now() + 60_000;
   for (;;) {
     const { running, waiting } = simulator.load(backend);
-    if (running + waiting === 0) return;
+    if (running + waiting === 0) break;
     if (Date.now() > until) throw new Error(`${backend} still computes ${running} and holds ${waiting}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+  if (simulator.invoice().findLast((line) => line.backend === backend)?.canceled !== true) throw new Error(`${backend} went on to the end`);
 }

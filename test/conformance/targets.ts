@@ -10,6 +10,6 @@ export interface Target {
   readonly backend: string;
   /** The dialect the backend speaks. */
   readonly dialect: "openai" | "anthropic";
-  /** Resolves when the backend computes nothing any more. */
-  quiet(): Promise<void>;
+  /** Resolves when the backend's last call was left before its end. */
+  left(): Promise<void>;
 }

@@ -29,6 +29,8 @@ else {
       topology: "mesh",
       config: {
         ...lone,
+        // Whoever drains may be slow: nothing here is about a grace that ends.
+        server: { drain: { delay: "0s", grace: "60s" } },
         backends: { ...simulation.backends, ...lone.backends },
         models: { chat: { candidates: ["a", "b", "c"] }, ...lone.models },
       },
@@ -85,7 +87,7 @@ else {
       prompt: (index) => `[sim tokens=12] request ${index}`,
     });
     for (const name of ["adapter-openai-1", "adapter-openai-2"]) {
-      await mesh.child(name).stop(15_000);
+      await mesh.child(name).stop(90_000);
       mesh.child(name).start();
       await mesh.ready(name);
     }
@@ -107,7 +109,7 @@ else {
       simulation.simulator.calls().filter(({ path }) => path.includes("completions") || path.includes("messages")).length;
     const base = seen();
     while (seen() < base + 64) await new Promise((resolve) => setTimeout(resolve, 5));
-    await mesh.child("ingress").stop(15_000);
+    await mesh.child("ingress").stop(90_000);
     assert.deepEqual(endings(await load), { complete: 64 });
     mesh.child("ingress").start();
     await mesh.ready("ingress");

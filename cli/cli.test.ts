@@ -84,6 +84,18 @@ describe("the command line alone", () => {
     assert.match(err, /bad\.yaml:2:28: backends\.a\.provider: .*did you mean "vllm"/);
   });
 
+  it("fault: rules that do not parse or read what does not exist were valid until the server refused them, or never applied", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "signalbox-validate-"));
+    const file = join(folder, "rules.yaml");
+    const rules = `rules:\n  - { name: x, when: 'tru e (', class: batch }\n  - { name: y, when: 'tenat == "acme"', class: batch }\n`;
+    writeFileSync(file, `version: 1\nbackends: { a: { provider: vllm, model: m } }\n${rules}`);
+    const { code, err } = await runWith({}, ["config", "validate", file]);
+    rmSync(folder, { recursive: true });
+    assert.equal(code, 2);
+    assert.match(err, /rules\.yaml:4:22: rules\[0\]\.when: /);
+    assert.match(err, /rules\.yaml:5:22: rules\[1\]\.when: there is no "tenat", did you mean "tenant"/);
+  });
+
   it("validates a file with a setting that has no effect, says so, and answers 0", async () => {
     const folder = mkdtempSync(join(tmpdir(), "signalbox-validate-"));
     const file = join(folder, "night.yaml");

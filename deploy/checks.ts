@@ -5,6 +5,7 @@ import type { CheckOptions, CheckResult } from "#cli/index.ts";
 import { systemClock, systemRandom } from "#libs/clock/index.ts";
 import { openNatsBus } from "#libs/bus/index.ts";
 import { formatProblem, isLoopback, loadConfigFile, type Config, type Secret } from "#libs/config/index.ts";
+import { checkRule } from "#libs/rules/index.ts";
 import { silentLogger } from "#libs/telemetry/index.ts";
 import { buildPriceBook } from "#services/cost-ledger/index.ts";
 
@@ -20,7 +21,7 @@ export async function runChecks(options: CheckOptions): Promise<readonly CheckRe
   const node = ok("node", process.version);
   if (options.configFile === undefined)
     return [node, warn("config", "no file named", "Pass --config FILE, or run `signalbox dev`, which needs none.")];
-  const loaded = loadConfigFile(options.configFile, { dataDir: options.dataDir });
+  const loaded = loadConfigFile(options.configFile, { dataDir: options.dataDir, checkRule });
   if (loaded.problems)
     return [node, ...loaded.problems.map((problem) => fail("config", formatProblem(problem), "Mend the line it names."))];
   const { config } = loaded;
@@ -28,7 +29,7 @@ export async function runChecks(options: CheckOptions): Promise<readonly CheckRe
   return [
     node,
     ok("config", `${options.configFile} is valid (${config.configVersion})`),
-    ...loaded.warnings.map((warning) => warn("config", formatProblem(warning), "Leave it out until then.")),
+    ...loaded.warnings.map((warning) => warn("config", formatProblem(warning), "Leave it out, or mend it.")),
     ...secretChecks(config),
     ...parts.flat(),
     ...exposureChecks(config),

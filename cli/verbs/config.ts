@@ -11,6 +11,7 @@ import {
   type ConfigChange,
   type Json,
 } from "#libs/config/index.ts";
+import { checkRule } from "#libs/rules/index.ts";
 import type { VerbContext, VerbRunner } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { textCell } from "../format.ts";
@@ -35,7 +36,7 @@ export function addConfigVerbs(program: Command, runner: VerbRunner): void {
 
 async function validateFile({ options, io, print }: VerbContext, named: string | undefined): Promise<number> {
   const file = named ?? options.configFile ?? DEFAULT_FILE;
-  const loaded = loadConfigFile(file);
+  const loaded = loadConfigFile(file, { checkRule });
   const { config, problems } = loaded;
   if (config) {
     const { warnings } = loaded;
@@ -58,7 +59,7 @@ async function validateFile({ options, io, print }: VerbContext, named: string |
 }
 
 function loadOrRefuse(file: string): Config {
-  const { config, problems } = loadConfigFile(file);
+  const { config, problems } = loadConfigFile(file, { checkRule });
   if (config) return config;
   throw new CliError(EXIT.usage, `${file} is not valid:\n${formatProblems(problems)}`);
 }

@@ -253,6 +253,28 @@ describe("a mistake in a configuration", () => {
     assert.deepEqual(loadConfig(`version: 1\n${BACKEND}`, { file: "a.yaml", env: {} }).warnings, []);
   });
 
+  it("fault: a schedule, a rule, resumption and engine priority that could change nothing were taken without a word", () => {
+    const text = `version: 1
+backends:
+  a: { provider: openai, key: "\${env:K}", model: m, labels: { residency: us } }
+  b: { extends: a, engine_priority: true }
+  engine: { provider: vllm, model: m, engine_priority: true }
+schedules: { night: { tz: UTC, windows: ["22:00-06:00"] }, day: { tz: UTC, windows: ["06:00-22:00"] } }
+prices: { overrides: [{ backend: a, schedule: day, per_million: { input: $1, output: $1 } }] }
+models:
+  clouds: { candidates: [a, b], mid_stream: resume }
+  all: { candidates: [a, engine], mid_stream: resume }
+rules:
+  - { name: nothing, when: "true" }
+  - { name: something, when: "true", class: batch }
+`;
+    const { warnings = [] } = loadConfig(text, { file: "idle.yaml", env: { K: "x" } });
+    assert.deepEqual(
+      warnings.map(({ path, line }) => `${line} ${path}`),
+      ["4 backends.b.engine_priority", "6 schedules.night", "9 models.clouds.mid_stream", "12 rules[0]"],
+    );
+  });
+
   it("never stands alone: all are reported at once, in the order of the file", () => {
     const text =
       "version: 2\nbackends:\n  a: { provider: vlm, model: m, key: sk-1 }\nmodels: { chat: { candidates: [gpu-x], clas: batch } }\n";

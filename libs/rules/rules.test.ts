@@ -57,6 +57,29 @@ test("expressions that are too large, too deep or unreadable are refused with a 
   assert.equal(checkRule('tags.region == "eu"'), undefined);
 });
 
+test("fault: a rule with a mistyped name or value was taken, and never applied", () => {
+  const mistakes: [string, RegExp][] = [
+    ['tenat == "acme"', /there is no "tenat", did you mean "tenant"/],
+    ["request.input_tokes > 100k", /no "request.input_tokes", did you mean "request.input_tokens"/],
+    ["input_tokens > 100k", /there is no "input_tokens", use tags, request/],
+    ['request.tags.region == "eu"', /there is no "request.tags"/],
+    ['tags.region.startswith("e")', /unbound function: startswith/],
+    ['request.input_tokens > "100"', /no matching overload/],
+    ["tags.level > 5", /no matching overload/],
+    ["request.input_tokens", /neither true nor false/],
+  ];
+  for (const [when, why] of mistakes) assert.match(checkRule(when) ?? "taken", why, when);
+  const fine = [
+    "int(tags.level) > 5",
+    'has(tags.region) && tags.region != "us"',
+    'request.needs.exists(need, need == "tools") || "tools" in request.needs',
+    'tags.all(name, name.startsWith("x-")) || type(tags.a) == string',
+    'request.operation == "embeddings" && key != "" && team.matches("^a")',
+    "true",
+  ];
+  for (const when of fine) assert.equal(checkRule(when), undefined, when);
+});
+
 test("hostile expressions end within their bounds", () => {
   const tags = Object.fromEntries(Array.from({ length: 16 }, (_, index) => [`t${index}`, "a".repeat(256)]));
   assert.ok(!applies('tags.all(a, tags.all(b, a + b == "x"))', { tags }));

@@ -4,6 +4,7 @@ import { Operation, type DecideRequest } from "#gen/signalbox/policy/v1/policy_p
 import { CAPABILITY_BITS } from "#libs/capability/index.ts";
 import type { ClassName, RuleConfig } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
+import { readingOf, sampleOf } from "./sense.ts";
 
 /** What a matching rule says of one backend. */
 export const RULE_FINE = 0;
@@ -124,14 +125,24 @@ function verdictOf(rule: Pick<RuleConfig, "exclude" | "require">, backend: RuleB
   return RULE_FINE;
 }
 
-/** What is wrong with an expression, or undefined. For configurations that are only checked. */
+/** What is wrong with an expression, or undefined: also names and types that would keep its rule from ever applying. */
 export function checkRule(when: string): string | undefined {
   try {
-    compileExpression(when);
-    return undefined;
+    const { evaluate, parsed } = parseExpression(when);
+    const { wrong, tags } = readingOf(parsed.expr);
+    return wrong ?? mistakeIn(evaluate(sampleOf(tags)));
   } catch (cause) {
     return cause instanceof Error ? cause.message : String(cause);
   }
+}
+
+/** Errors that lie in the expression whatever the request: all values always have the same types. */
+const TYPE_ERROR = /unbound function|no matching overload|type mismatch/;
+
+function mistakeIn(value: unknown): string | undefined {
+  const { cel } = loadLanguage();
+  if (cel.isCelError(value)) return TYPE_ERROR.test(value.message) ? value.message : undefined;
+  return typeof value === "boolean" ? undefined : "is neither true nor false";
 }
 
 function compileRule(rule: RuleConfig): (bindings: RuleBindings) => boolean {
@@ -143,12 +154,20 @@ function compileRule(rule: RuleConfig): (bindings: RuleBindings) => boolean {
   }
 }
 
-function compileExpression(when: string): (bindings: RuleBindings) => boolean {
+function parseExpression(when: string): {
+  readonly parsed: ReturnType<typeof Cel.parse>;
+  readonly evaluate: (bindings: RuleBindings) => unknown;
+} {
   if (when.length > EXPRESSION_MAX_CHARS) throw new Error(`longer than ${EXPRESSION_MAX_CHARS} characters`);
   const { cel, environment } = loadLanguage();
   const parsed = cel.parse(expandUnits(when));
   measure(parsed.expr, 0, { left: EXPRESSION_MAX_NODES });
-  const evaluate = cel.plan(environment, parsed);
+  return { parsed, evaluate: cel.plan(environment, parsed) };
+}
+
+function compileExpression(when: string): (bindings: RuleBindings) => boolean {
+  const { cel } = loadLanguage();
+  const { evaluate } = parseExpression(when);
   return (bindings) => {
     const value = evaluate(bindings);
     return !cel.isCelError(value) && value === true;

@@ -34,6 +34,11 @@ export function missingFrom(needs: number, has: number): readonly CapabilityName
   return NAMES.filter(([, bit]) => (missing & (1 << bit)) !== 0).map(([name]) => name);
 }
 
+/** Whether a mask is that of a model that answers nothing: it embeds and does nothing else. */
+export function onlyEmbeds(mask: number): boolean {
+  return mask === 1 << CAPABILITY_BITS.embeddings;
+}
+
 /** Share added to an estimated prompt before it is held against a context window: estimates err by about that much. */
 const ESTIMATE_MARGIN = 1.1;
 

@@ -1,1 +1,2 @@
-export { CAPABILITY_BITS, fitsContext, maskOf, missingFrom } from "./capability.ts";
+export { CAPABILITY_BITS, fitsContext, maskOf, missingFrom, onlyEmbeds } from "./capability.ts";
+export { contextRefusal, lackOf, paramAtFault, reasonsOf, type Refusal } from "./refusal.ts";

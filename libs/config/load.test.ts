@@ -130,6 +130,8 @@ describe("building blocks", () => {
     const backend = defaultBackend({ name: "a", provider: "vllm", model: "m", contextTokens: 10 });
     assert.equal(backend.contextTokens, 10);
     assert.ok(backend.capabilities.has("streaming") && backend.capabilities.has("prefill"));
+    const embedder = config("version: 1\nbackends: { e: { provider: vllm, model: m, capabilities: [embeddings] } }\n").backends.get("e")!;
+    assert.deepEqual([...embedder.capabilities], ["embeddings"], "an engine of a model that only embeds answers nothing");
   });
 });
 

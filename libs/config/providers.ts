@@ -54,8 +54,12 @@ export const PROVIDERS: Readonly<Record<ProviderName, ProviderFacts>> = {
   fireworks: hosted("https://api.fireworks.ai/inference/v1", HOST_ENGINE, HOST_MODEL),
 };
 
-/** What a backend can do: what it lists (or its provider is taken to do), what that brings along, and what the engine always does. */
+/**
+ * What a backend can do: what it lists (or its provider is taken to do), what that brings along, and what the engine always does. One that
+ * lists `embeddings` alone serves a model that does nothing else, whatever its engine does for others.
+ */
 export function capabilitiesOf(provider: ProviderName, listed: readonly CapabilityName[] | undefined): ReadonlySet<CapabilityName> {
+  if (listed?.length === 1 && listed[0] === "embeddings") return new Set(listed);
   const facts = PROVIDERS[provider];
   const all = new Set<CapabilityName>([...(listed ?? facts.assumed), ...facts.engine]);
   // Who can hold an answer to a schema can hold it to JSON.

@@ -70,7 +70,7 @@ test("a rule's exclusions and its class hold without an engine, and it is said w
   const { result } = decide(rules, { tags: { region: "eu" } });
   assert.ok(result.case === "deny");
   assert.equal(result.value.reason, "NO_CAPABLE_BACKEND");
-  assert.match(result.value.detail, /home: rule eu-only requires other labels/);
+  assert.match(result.value.detail, /home: residency \(rule eu-only requires other labels\)/);
 });
 
 test("what a caller pays at most holds without an engine, by the price of its longest answer", () => {
@@ -84,4 +84,15 @@ test("what a caller pays at most holds without an engine, by the price of its lo
     [["away", "cost"]],
   );
   assert.deepEqual(chosen(decide(limits, { maxCostNanoUsd: 8_099_999n, maxOutputTokens: 700 })), ["away", "stranger", "home"]);
+});
+
+test("fault: a refusal without an engine had other words than one with, and named no parameter", () => {
+  const rules = constraints(createConfigSource(testConfig({ backends: backends() })));
+  const { result } = decide(rules, { inputTokens: 10_000_000, maxOutputTokens: 10 });
+  assert.ok(result.case === "deny");
+  assert.match(
+    result.value.detail,
+    /^No backend of model 'chat' can serve this request: away: context \(about 10000000 prompt tokens \(10 % to spare\) and 10 for the answer do not fit its \d+\); /,
+  );
+  assert.equal(result.value.param, "messages");
 });

@@ -5,13 +5,23 @@ import {
   type Decision,
   type DecideRequest,
   DecisionSchema,
+  type FallbackCandidate,
   MidStream,
   type ModelFallback,
   Operation,
   type PolicyFallback,
   RequestClass,
 } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { fitsContext, missingFrom } from "#libs/capability/index.ts";
+import {
+  contextRefusal,
+  fitsContext,
+  lackOf,
+  missingFrom,
+  onlyEmbeds,
+  paramAtFault,
+  reasonsOf,
+  type Refusal,
+} from "#libs/capability/index.ts";
 import type { AppliedRule, FallbackConstraints } from "./fallback-constraints.ts";
 import { classNameOf, classOf } from "./request-options.ts";
 
@@ -30,36 +40,36 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
   const excluded: Candidate[] = [];
   let incapable = 0;
   for (const entry of model.candidates) {
-    const missing = missingFrom(request.needs | model.requires, entry.capabilities);
-    const against = rule?.against(entry.backend);
     const candidate = candidateOf(entry.backend, entry.provider, entry.upstreamModel);
-    if (missing.length > 0) {
+    const refusal = hardRefusal(request, model, entry, rule, constraints);
+    if (refusal !== undefined) {
       incapable++;
-      excluded.push(ruledOut(candidate, missing[0]!, `lacks ${missing.join(", ")}`));
-    } else if (request.operation !== Operation.EMBEDDINGS && !fitsContext(request.inputTokens, request.maxOutputTokens, entry.context)) {
-      incapable++;
-      excluded.push(ruledOut(candidate, "context", `holds ${entry.context} tokens`));
-    } else if (against !== undefined) {
-      incapable++;
-      excluded.push(ruledOut(candidate, against.requirement, against.detail));
-    } else if (constraints.isTooDear(request, entry.backend)) {
-      incapable++;
-      excluded.push(ruledOut(candidate, "cost", "would cost more than the request allows"));
-    } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, "tried", "tried already"));
+      excluded.push(ruledOut(candidate, refusal));
+    } else if (request.exclude.includes(entry.backend))
+      excluded.push(ruledOut(candidate, { requirement: "tried", detail: "failed earlier in this request" }));
     else if (entry.lastResort) spare.push(candidate);
-    else if (!entry.usable) excluded.push(ruledOut(candidate, "health", "was not usable when the fallback was made"));
+    else if (!entry.usable)
+      excluded.push(ruledOut(candidate, { requirement: "health", detail: "was not usable when the fallback was made" }));
     else kept.push(candidate);
   }
   // As the engine has it: statistics never leave a request without anybody.
   if (kept.length === 0) kept.push(...spare);
   else
     for (const candidate of spare)
-      excluded.push(ruledOut(candidate, "health", "was slower or worse than others when the fallback was made"));
+      excluded.push(ruledOut(candidate, { requirement: "health", detail: "was slower or worse than others when the fallback was made" }));
   if (kept.length === 0) {
-    const reasons = excluded.map((candidate) => `${candidate.backend}: ${candidate.excluded?.detail ?? ""}`).join("; ");
-    const capable = incapable < model.candidates.length;
-    const text = `No candidate of '${model.model}' can serve this request: ${reasons || "it has none"}.`;
-    const decision = denied(request, fallback, model, capable ? "NO_BACKEND" : "NO_CAPABLE_BACKEND", text, "");
+    const list = reasonsOf(excluded) || "it has no candidates";
+    const decision =
+      incapable < model.candidates.length
+        ? denied(request, fallback, model, "NO_BACKEND", `No backend of model '${model.model}' is available: ${list}`, "")
+        : denied(
+            request,
+            fallback,
+            model,
+            "NO_CAPABLE_BACKEND",
+            `No backend of model '${model.model}' can serve this request: ${list}`,
+            paramAtFault(excluded),
+          );
     return { ...decision, excluded };
   }
   return {
@@ -102,7 +112,28 @@ function denied(
   };
 }
 
-function ruledOut(candidate: Candidate, requirement: string, detail: string): Candidate {
+/** What rules a candidate out whoever is up, in the engine's words; undefined = nothing. */
+function hardRefusal(
+  request: DecideRequest,
+  model: ModelFallback,
+  entry: FallbackCandidate,
+  rule: AppliedRule | undefined,
+  constraints: FallbackConstraints,
+): Refusal | undefined {
+  const needs = request.needs | model.requires;
+  const embeds = request.operation === Operation.EMBEDDINGS;
+  if (missingFrom(needs, entry.capabilities).length > 0 || (!embeds && onlyEmbeds(entry.capabilities)))
+    return lackOf(needs, entry.capabilities);
+  if (!embeds && !fitsContext(request.inputTokens, request.maxOutputTokens, entry.context))
+    return contextRefusal(request.inputTokens, request.maxOutputTokens, entry.context);
+  const against = rule?.against(entry.backend);
+  if (against !== undefined) return against;
+  return constraints.isTooDear(request, entry.backend)
+    ? { requirement: "cost", detail: "would cost more than the request allows" }
+    : undefined;
+}
+
+function ruledOut(candidate: Candidate, { requirement, detail }: Refusal): Candidate {
   return { ...candidate, excluded: { $typeName: "signalbox.policy.v1.Exclusion", requirement, detail } };
 }
 

@@ -1,7 +1,8 @@
 import { type Candidate, type Decision, MidStream, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { paramAtFault, reasonsOf } from "#libs/capability/index.ts";
 import type { Config } from "#libs/config/index.ts";
 import { type CompiledArm, shadowArm } from "./experiments.ts";
-import { describe, describeRoom, OUT, type Out, paramOf, rateWaitMs } from "./filter.ts";
+import { describe, describeRoom, OUT, type Out, rateWaitMs } from "./filter.ts";
 import { hedgeAfterMs } from "./hedge.ts";
 import type { Judge, Judgement } from "./judge.ts";
 import { outputTokens } from "./judge.ts";
@@ -246,23 +247,16 @@ function excludedAt(context: AnswerContext, at: number): Candidate {
   return candidate;
 }
 
-/** Every ruled-out candidate with its reason, in one line. */
-export function reasonsOf(excluded: readonly Candidate[]): string {
-  return excluded.map((candidate) => `${candidate.backend}: ${candidate.excluded?.requirement} (${candidate.excluded?.detail})`).join("; ");
-}
-
 /** What an empty candidate set means (first empty step), with a reason per backend. */
 export function denialOf(context: AnswerContext, excluded: readonly Candidate[]): Denial {
   const { judgement, resolved } = context;
   const list = reasonsOf(excluded);
   const name = resolved.model.name;
   switch (judgement.step) {
-    case "hard": {
-      const requirement = commonRequirement(excluded);
+    case "hard":
       return deny("NO_CAPABLE_BACKEND", `No backend of model '${name}' can serve this request: ${list || "it has no candidates"}`, {
-        param: paramOf(requirement),
+        param: paramAtFault(excluded),
       });
-    }
     case "rate":
       return deny("UPSTREAM_RATE_LIMITED", `Every backend of model '${name}' is rate limited: ${list}`, {
         retryAfterMs: retryAfterMs(context),
@@ -272,19 +266,6 @@ export function denialOf(context: AnswerContext, excluded: readonly Candidate[])
     case "chosen":
       throw new Error("a judgement with candidates left is no denial");
   }
-}
-
-/** The requirement that ruled most candidates out; the first one wins a tie. */
-function commonRequirement(excluded: readonly Candidate[]): string {
-  const counts = new Map<string, number>();
-  let best = "";
-  for (const { excluded: why } of excluded) {
-    if (why === undefined) continue;
-    const count = (counts.get(why.requirement) ?? 0) + 1;
-    counts.set(why.requirement, count);
-    if (count > (counts.get(best) ?? 0)) best = why.requirement;
-  }
-  return best;
 }
 
 /** Soonest moment at which one of them may come back, ms. */

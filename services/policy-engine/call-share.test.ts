@@ -38,7 +38,7 @@ test("a limit of two calls takes 128 small embeddings at once, and the next when
 });
 
 test("embeddings are judged without output: their cost is that of the prompt", async () => {
-  const scene = await world(config([backend("a", { capabilities: EMBEDS })], [model("chat", ["a"])]));
+  const scene = await world(config([backend("a", { capabilities: new Set([...EMBEDS, "streaming"]) })], [model("chat", ["a"])]));
   const decision = scene.now(request("chat", { ...small, explain: true }));
   assert.equal(decision.result.case, "allow");
   if (decision.result.case !== "allow") return;

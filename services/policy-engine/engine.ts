@@ -5,11 +5,11 @@ import {
   decisionOf,
   denialOf,
   excludedCandidates,
-  reasonsOf,
   setDenial,
   termsOf,
   withoutRoom,
 } from "./answer.ts";
+import { reasonsOf } from "#libs/capability/index.ts";
 import type { Assignment } from "./experiments.ts";
 import { type DecideOptions, Judge, type Judgement, type Moment } from "./judge.ts";
 import type { Follow } from "./leaders.ts";

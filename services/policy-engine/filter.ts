@@ -1,4 +1,5 @@
-import { CAPABILITY_BITS, fitsContext, missingFrom } from "#libs/capability/index.ts";
+import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { contextRefusal, fitsContext, lackOf, onlyEmbeds, type Refusal } from "#libs/capability/index.ts";
 import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL, ruledOutBy } from "#libs/rules/index.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
@@ -32,16 +33,17 @@ export interface HardNeeds {
   readonly maxOutputTokens: number;
   /** The first rule that applies. */
   readonly rule: CompiledRule | undefined;
+  readonly request: { readonly operation: Operation };
 }
-
-const EMBEDDINGS_BIT = 1 << CAPABILITY_BITS.embeddings;
 
 /** Constraints that hold whatever the load: capability, context, rules. Precomputed masks and arrays, nothing allocated. */
 export function judgeHard(snapshot: PolicySnapshot, index: number, needs: HardNeeds): Out {
   if ((needs.needs & ~snapshot.masks[index]!) !== 0) return OUT.capability;
   // An embeddings request holds many inputs, each of which has a context of its own.
-  if ((needs.needs & EMBEDDINGS_BIT) === 0 && !fitsContext(needs.inputTokens, needs.maxOutputTokens, snapshot.contexts[index]!))
-    return OUT.context;
+  if (needs.request.operation !== Operation.EMBEDDINGS) {
+    if (onlyEmbeds(snapshot.masks[index]!)) return OUT.capability;
+    if (!fitsContext(needs.inputTokens, needs.maxOutputTokens, snapshot.contexts[index]!)) return OUT.context;
+  }
   if (needs.rule !== undefined) {
     const verdict = needs.rule.verdicts[index]!;
     if (verdict === RULE_LABEL) return OUT.label;
@@ -94,14 +96,12 @@ export function describe(
   snapshot: PolicySnapshot,
   needs: Resolved,
   nowMs: number,
-): { readonly requirement: string; readonly detail: string } {
+): Refusal {
   switch (out) {
-    case OUT.capability: {
-      const missing = missingFrom(needs.needs, snapshot.masks[backend.index]!);
-      return { requirement: missing[0] ?? "capability", detail: `lacks ${missing.join(", ")}` };
-    }
+    case OUT.capability:
+      return lackOf(needs.needs, snapshot.masks[backend.index]!);
     case OUT.context:
-      return { requirement: "context", detail: contextDetail(backend, needs) };
+      return contextRefusal(needs.inputTokens, needs.maxOutputTokens, backend.config.contextTokens);
     case OUT.label:
       return ruledOutBy(needs.rule!, RULE_LABEL);
     case OUT.rule:
@@ -137,51 +137,13 @@ export function describe(
 }
 
 /** The same for a candidate that would do but takes no more now: it is full, or others wait for it already. */
-export function describeRoom(
-  isBusy: boolean,
-  state: BackendState,
-  className: SchedulingClass,
-  snapshot: PolicySnapshot,
-): { readonly requirement: string; readonly detail: string } {
+export function describeRoom(isBusy: boolean, state: BackendState, className: SchedulingClass, snapshot: PolicySnapshot): Refusal {
   if (!isBusy) return { requirement: "room", detail: "others wait for it already" };
   const ceiling = className === "system" ? 1 : snapshot.config.classes[className].ceiling;
   const share = ceiling < 1 ? `, and ${className} requests get ${Math.round(100 * ceiling)} % of it` : "";
   return { requirement: "room", detail: `${Math.ceil(state.load)} in flight of ${Math.round(state.limitValue)}${share}` };
 }
 
-function contextDetail(backend: CompiledBackend, needs: HardNeeds): string {
-  const answer = needs.maxOutputTokens > 0 ? ` and ${needs.maxOutputTokens} for the answer` : "";
-  return `about ${needs.inputTokens} prompt tokens (10 % to spare)${answer} do not fit its ${backend.config.contextTokens}`;
-}
-
 function seconds(ms: number): string {
   return `${Math.max(0.1, Math.ceil(ms / 100) / 10)} s more`;
-}
-
-/** The parameter at fault when a requirement rules everyone out; empty = none. */
-export function paramOf(requirement: string): string {
-  switch (requirement) {
-    case "tools":
-    case "n":
-    case "logprobs":
-      return requirement;
-    case "parallel_tools":
-      return "parallel_tool_calls";
-    case "json_schema":
-    case "json_object":
-      return "response_format";
-    case "reasoning":
-      return "reasoning_effort";
-    case "vision":
-    case "audio":
-    case "pdf":
-    case "context":
-    case "prefill":
-      return "messages";
-    case "embeddings":
-    case "completions":
-      return "model";
-    default:
-      return "";
-  }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Decision, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
+import { type Decision, Operation, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { backend, book, chosen, config, DONE, ended, failed, model, report, request, STARTED, world, type World } from "./fixture.ts";
 
 /** Runs one request to its end on its first candidate and says which that was. */
@@ -174,6 +174,21 @@ test("a request no candidate can serve says which requirement ruled out whom", a
       ["b", "context"],
     ],
   );
+});
+
+test("fault: a chat went to a backend that only embeds", async () => {
+  const scene = await world(
+    config(
+      [backend("embedder", { capabilities: new Set(["embeddings"]) }), backend("chatty")],
+      [model("both", ["embedder", "chatty"]), model("embed", ["embedder"], { requires: new Set(["embeddings"]) })],
+    ),
+  );
+  assert.deepEqual(chosen(scene.now(request("both"))), ["chatty"]);
+  const denied = scene.now(request("embed")).result;
+  assert.ok(denied.case === "deny" && denied.value.reason === "NO_CAPABLE_BACKEND");
+  assert.match(denied.value.detail, /embedder: chat \(only embeds\)/);
+  assert.equal(denied.value.param, "model");
+  assert.deepEqual(chosen(scene.now(request("embed", { operation: Operation.EMBEDDINGS }))), ["embedder"]);
 });
 
 test("closing a session releases everything it held", async () => {

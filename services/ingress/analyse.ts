@@ -71,6 +71,7 @@ export function analyse(input: AnalyseInput): Analysis {
   const decide = featuresOf(input, asked, size);
   decide.needs = needsOf(chat, size);
   decide.maxOutputTokens = chat.maxOutputTokens;
+  decide.choices = chat.n;
   decide.stream = chat.stream;
   decide.ttftTargetMs = options.ttftMs || (isLowLatency(chat) ? LOW_LATENCY_TTFT_MS : 0);
   decide.prefixHashes = prefixOf(input, resolved, tools, decide.inputTokens);
@@ -133,6 +134,7 @@ function featuresOf(input: AnalyseContext, asked: Asked, size: PromptSize): Deci
     inputBytes: size.bytes,
     contentClass: size.contentClass,
     role: "",
+    choices: 1,
   };
 }
 

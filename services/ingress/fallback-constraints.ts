@@ -44,12 +44,12 @@ export class FallbackConstraints {
    * Whether a request may cost more on a backend than its caller allows. Not of what is rented: how much of an hour a request takes only an
    * engine can say. What has no price is no matter of this.
    */
-  isTooDear({ operation, maxCostNanoUsd, inputTokens, maxOutputTokens }: DecideRequest, backend: string): boolean {
+  isTooDear({ operation, maxCostNanoUsd, inputTokens, maxOutputTokens, choices }: DecideRequest, backend: string): boolean {
     if (maxCostNanoUsd === 0n) return false;
     const { index } = this.#prices;
     const atMs = this.#clock.now();
     if ((ratesAt(index, backend, atMs, inputTokens, "")?.rates.hourNano ?? 0) > 0) return false;
-    const outputTokens = operation === Operation.EMBEDDINGS ? 0 : maxOutputTokens || LONG_ANSWER_TOKENS;
+    const outputTokens = operation === Operation.EMBEDDINGS ? 0 : Math.max(1, choices) * (maxOutputTokens || LONG_ANSWER_TOKENS);
     const bound = upperBound(index, backend, inputTokens, outputTokens, atMs);
     return bound !== undefined && bound > maxCostNanoUsd;
   }

@@ -84,6 +84,7 @@ test("what a caller pays at most holds without an engine, by the price of its lo
     [["away", "cost"]],
   );
   assert.deepEqual(chosen(decide(limits, { maxCostNanoUsd: 8_099_999n, maxOutputTokens: 700 })), ["away", "stranger", "home"]);
+  assert.deepEqual(chosen(decide(limits, { maxCostNanoUsd: 8_099_999n, maxOutputTokens: 700, choices: 2 })), ["stranger", "home"]);
 });
 
 test("fault: a refusal without an engine had other words than one with, and named no parameter", () => {

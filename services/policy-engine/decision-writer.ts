@@ -108,6 +108,7 @@ function writeRequest(request: DecideRequest): void {
   wire.uint(24, request.inputBytes);
   wire.uint(25, request.contentClass);
   wire.text(26, request.role);
+  wire.uint(27, request.choices);
 }
 
 function writeDecision(decision: Decision, terms: readonly number[], excluded: readonly Candidate[]): void {

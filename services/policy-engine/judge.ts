@@ -161,8 +161,9 @@ export class Judge {
     input.inputTokens = resolved.inputTokens;
     input.outputTokens = outputTokens(resolved, lengths.p50);
     input.watched = resolved.request.stream && (resolved.class === "interactive" || resolved.class === "system");
-    costInput.outputTokens = input.outputTokens;
-    costInput.outputP90 = outputTokens(resolved, lengths.p90);
+    const choices = Math.max(1, resolved.request.choices);
+    costInput.outputTokens = choices * input.outputTokens;
+    costInput.outputP90 = choices * outputTokens(resolved, lengths.p90);
     const rejectUnpriced = snapshot.prices.version !== "" && snapshot.prices.onUnknown === "reject";
     this.#prices.moveTo(snapshot, now.wallMs);
     const blocks = readKeys(resolved.request.prefixHashes, this.#keys);

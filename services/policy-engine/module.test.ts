@@ -191,6 +191,17 @@ test("fault: a chat went to a backend that only embeds", async () => {
   assert.deepEqual(chosen(scene.now(request("embed", { operation: Operation.EMBEDDINGS }))), ["embedder"]);
 });
 
+test("fault: a request for several answers was held against its cost limit as if it asked for one", async () => {
+  const scene = await world(config([backend("a")], [model("chat", ["a"])]), book({ a: { input: 1, output: 2 } }));
+  // 500 tokens in at $1 and 100 out at $2 a million: 700,000 nano-USD.
+  const limited = { maxOutputTokens: 100, maxCostNanoUsd: 700_000n };
+  assert.deepEqual(chosen(scene.now(request("chat", { ...limited, choices: 1 }))), ["a"]);
+  assert.deepEqual(chosen(scene.now(request("chat", { ...limited, choices: 2 }))), ["[NO_CAPABLE_BACKEND]"]);
+  const { result } = scene.now(request("chat", { ...limited, maxCostNanoUsd: 900_000n, choices: 2 }));
+  assert.ok(result.case === "allow");
+  assert.equal(result.value.candidates[0]!.costNanoUsd, 900_000n);
+});
+
 test("closing a session releases everything it held", async () => {
   const scene = await world(config([backend("a", { concurrency: { mode: "fixed", min: 1, max: 2 } })], [model("chat", ["a"])]));
   scene.now(request("chat", { requestClass: 2 }));

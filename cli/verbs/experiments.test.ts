@@ -67,6 +67,7 @@ test("start, ramp, status, rollback and promote say what they mean to the admin 
   await run("experiments", "start", "cheap", "--model", "chat", "--arm", "b:gpu-b=20%", "--arm", "b:gpu-c=20%", "--arm", "cloud=0.1");
   await run("experiments", "ramp", "cheap", "b=50%");
   await run("experiments", "rollback", "cheap", "--reason", "errors");
+  await run("experiments", "rollback", "cheap", "--wait", "30s");
   await run("experiments", "promote", "cheap", "b");
   assert.deepEqual(calls, [
     {
@@ -82,6 +83,7 @@ test("start, ramp, status, rollback and promote say what they mean to the admin 
     },
     { line: "POST /api/experiments/cheap/ramp", body: { weights: { b: 0.5 }, wait_ms: 6_000 } },
     { line: "POST /api/experiments/cheap/rollback", body: { reason: "errors", wait_ms: 6_000 } },
+    { line: "POST /api/experiments/cheap/rollback", body: { wait_ms: 30_000 } },
     { line: "POST /api/experiments/cheap/promote", body: { arm: "b", wait_ms: 6_000 } },
   ]);
   const [code, out] = await run("experiments", "status", "cheap", "-o", "json");

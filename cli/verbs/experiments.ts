@@ -86,9 +86,15 @@ export function addExperimentVerbs(program: Command, runner: VerbRunner): void {
   const rollback = experiments
     .command("rollback <name>")
     .description("give every unit back to the control arm, at once; says which replicas have it")
-    .option("--reason <text>", "why, for the record");
+    .option("--reason <text>", "why, for the record")
+    .addOption(
+      new Option("--wait <time>", "until every replica has it, at most")
+        .argParser(parseDuration)
+        .default(CONFIRM_MS, `${CONFIRM_MS / 1000}s`),
+    );
   runner.run(rollback, async (context, command) => {
-    const body = { ...command.opts<{ reason?: string }>(), wait_ms: CONFIRM_MS };
+    const { wait, ...reason } = command.opts<{ reason?: string; wait: number }>();
+    const body = { ...reason, wait_ms: wait };
     return printChange(context, await context.admin().call("POST", `${pathOf(command)}/rollback`, body));
   });
 

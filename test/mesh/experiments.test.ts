@@ -82,7 +82,7 @@ else {
 
   test("users keep their arm on every replica and over restarts of the engines and the ledger, and the comparison survives", async () => {
     await runVerb(gateway, "experiments", "start", "sticky", "--model", "chat", "--arm", "b=50%");
-    await gateway.adminCall("POST", "/api/experiments/sticky/ramp", { weights: { b: 0.5 }, wait_ms: 10_000 });
+    await gateway.adminCall("POST", "/api/experiments/sticky/ramp", { weights: { b: 0.5 }, wait_ms: 30_000 });
     const first = await armsOf(0);
     assert.deepEqual([...new Set(first)].toSorted(), ["sticky=b", "sticky=control"]);
     assert.deepEqual(await armsOf(1), first);
@@ -95,7 +95,7 @@ else {
       await gateway.mesh!.ready(name);
     }
     // An engine is fit again when it says which state it applied.
-    const after = await gateway.adminCall("POST", "/api/experiments/sticky/ramp", { weights: { b: 0.5 }, wait_ms: 20_000 });
+    const after = await gateway.adminCall("POST", "/api/experiments/sticky/ramp", { weights: { b: 0.5 }, wait_ms: 30_000 });
     assert.equal(after.json["confirmed"], true, JSON.stringify(after.json["replicas"]));
     assert.deepEqual(await armsOf(2), first);
     const compared = await comparedAt("sticky", 3 * USERS);
@@ -103,12 +103,12 @@ else {
       compared.arms.reduce((sum, arm) => sum + (arm.outcomes ?? 0), 0),
       3 * USERS,
     );
-    await gateway.adminCall("POST", "/api/experiments/sticky/rollback", { wait_ms: 20_000 });
+    await gateway.adminCall("POST", "/api/experiments/sticky/rollback", { wait_ms: 30_000 });
   });
 
   test("an answer is scored at another ingress than the one that gave it, and the score reaches the comparison", async () => {
     await runVerb(gateway, "experiments", "start", "scored", "--model", "chat", "--arm", "b=50%");
-    await gateway.adminCall("POST", "/api/experiments/scored/ramp", { weights: { b: 0.5 }, wait_ms: 10_000 });
+    await gateway.adminCall("POST", "/api/experiments/scored/ramp", { weights: { b: 0.5 }, wait_ms: 30_000 });
     const [one, other] = apis();
     let [arm, id] = ["", ""];
     while (!arm.startsWith("scored=")) {
@@ -126,7 +126,7 @@ else {
       quality = arms.find(({ name }) => `scored=${name}` === arm)?.metrics.quality?.mean;
       if (quality !== undefined) assert.equal(quality, 0.25);
     }
-    await gateway.adminCall("POST", "/api/experiments/scored/rollback", { wait_ms: 20_000 });
+    await gateway.adminCall("POST", "/api/experiments/scored/rollback", { wait_ms: 30_000 });
   });
 
   test("without NATS a rollback arrives by the replicas' own questions, and fails nobody", async (t) => {

@@ -89,7 +89,7 @@ export async function measureRollback(
   await load.onHalf?.();
   await systemClock.sleep(load.beforeMs / 2);
   const calledMs = systemClock.monotonicMs();
-  const { code, out } = await runVerb(gateway, "experiments", "rollback", name, "--reason", "measured", "-o", "json");
+  const { code, out } = await runVerb(gateway, "experiments", "rollback", name, "--reason", "measured", "--wait", "30s", "-o", "json");
   // On a machine that stands still the time after may be over before anything was sent in it.
   least = sent.length + AFTER_LEAST;
   stopMs = calledMs + load.afterMs;

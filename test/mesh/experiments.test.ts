@@ -73,7 +73,12 @@ else {
   });
 
   test("a rollback under load reaches every replica, says so, and fails nobody", async (t) => {
-    const figures = await measureRollback(gateway, apis(), "low", { rps: 40, beforeMs: 2_000, afterMs: 2_000 });
+    const figures = await measureRollback(gateway, apis(), "low", {
+      rps: 40,
+      beforeMs: 2_000,
+      afterMs: 2_000,
+      replicas: INGRESSES + ENGINES,
+    });
     t.diagnostic(`last request to b ${figures.lastToArmMs.toFixed(0)} ms after the command; confirmed after ${figures.confirmedMs} ms`);
     assert.deepEqual([figures.failed, figures.exitCode, figures.replicas], [0, 0, INGRESSES + ENGINES]);
     assert.ok(figures.shareBefore > 0.2 && figures.shareBefore < 0.8, `${figures.shareBefore}`);
@@ -134,6 +139,7 @@ else {
       rps: 20,
       beforeMs: 2_000,
       afterMs: 3_000,
+      replicas: INGRESSES + ENGINES,
       onHalf: () => gateway.nats!.stop(),
     });
     t.diagnostic(`last request to b ${figures.lastToArmMs.toFixed(0)} ms after the command; confirmed after ${figures.confirmedMs} ms`);

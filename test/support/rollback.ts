@@ -36,6 +36,8 @@ export interface RollbackLoad {
   readonly rps: number;
   readonly beforeMs: number;
   readonly afterMs: number;
+  /** Replicas that must have applied the start, if it matters how many answer to the rollback: one that was never heard of is not waited for. */
+  readonly replicas?: number;
   /** Runs when half of the time before the command is over. */
   readonly onHalf?: () => Promise<void>;
 }
@@ -73,6 +75,10 @@ export async function measureRollback(
 ): Promise<RollbackFigures> {
   // A guard of its own would be first on a machine that is slow now and then.
   await runVerb(gateway, "experiments", "start", name, "--model", "chat", "--arm", "b=50%", "--on-breach", "alert");
+  for (let heard = 0; heard < (load.replicas ?? 0);) {
+    const { json } = await gateway.adminCall("POST", `/api/experiments/${name}/ramp`, { weights: { b: 0.5 }, wait_ms: 1_000 });
+    heard = (json["replicas"] as { confirmed: boolean }[]).filter(({ confirmed }) => confirmed).length;
+  }
   const pools = apis.map((api) => new Pool(api, { connections: 256, headersTimeout: 30_000, bodyTimeout: 30_000 }));
   const sent: Promise<Sent>[] = [];
   const startMs = systemClock.monotonicMs();

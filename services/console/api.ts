@@ -135,7 +135,7 @@ async function summary(deps: ConsoleDeps, { response }: AdminCall): Promise<void
 }
 
 async function explainDryRun(deps: ConsoleDeps, { request, response }: AdminCall): Promise<void> {
-  const value = dryRunRequest(await readJson(request), deps.uuid());
+  const value = dryRunRequest(await readJson(request), deps.uuid(), deps.config.current);
   const record = await need(deps.explain, "policy-engine").explain(create(ExplainRequestSchema, { subject: { case: "dryRun", value } }));
   if (!record) throw new SignalboxError("INTERNAL", "The policy engine gave no record.");
   sendJson(response, 200, explainJson(record));

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type DecideRequest, DecideRequestSchema, Operation, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { CAPABILITY_BITS, maskOf } from "#libs/capability/index.ts";
+import type { Config, ModelConfig } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { countOf, stringOf, stringsOf } from "./http.ts";
 
@@ -12,8 +13,11 @@ const CLASSES: Readonly<Record<string, RequestClass>> = {
 
 type CapabilityName = keyof typeof CAPABILITY_BITS;
 
-/** The features of a dry run from the admin API's JSON. Throws a REQUEST_MALFORMED that names the parameter. */
-export function dryRunRequest(body: Record<string, unknown>, decisionId: string): DecideRequest {
+/**
+ * The features of a dry run from the admin API's JSON: a chat, or an embeddings call where that is needed or all the model is for. Throws
+ * a REQUEST_MALFORMED that names the parameter.
+ */
+export function dryRunRequest(body: Record<string, unknown>, decisionId: string, { models }: Pick<Config, "models">): DecideRequest {
   const model = stringOf(body, "model");
   if (model === undefined || model === "") throw new SignalboxError("REQUEST_MALFORMED", "model is needed.", { param: "model" });
   const className = stringOf(body, "class") ?? "";
@@ -25,6 +29,7 @@ export function dryRunRequest(body: Record<string, unknown>, decisionId: string)
     throw new SignalboxError("REQUEST_MALFORMED", `needs knows ${Object.keys(CAPABILITY_BITS).join(", ")}; not "${unknown}".`, {
       param: "needs",
     });
+  const embeds = needs.includes("embeddings") || modelOf(models, model)?.requires.has("embeddings") === true;
   return create(DecideRequestSchema, {
     decisionId,
     requestId: decisionId,
@@ -33,7 +38,7 @@ export function dryRunRequest(body: Record<string, unknown>, decisionId: string)
     team: stringOf(body, "team") ?? "",
     tags: tagsOf(body["tags"]),
     requestClass: CLASSES[className] ?? RequestClass.UNSPECIFIED,
-    operation: Operation.CHAT,
+    operation: embeds ? Operation.EMBEDDINGS : Operation.CHAT,
     needs: maskOf(needs as CapabilityName[]),
     inputTokens: countOf(body, "input_tokens") || 100,
     maxOutputTokens: countOf(body, "max_output_tokens"),
@@ -43,6 +48,10 @@ export function dryRunRequest(body: Record<string, unknown>, decisionId: string)
     unit: stringOf(body, "user") ?? "",
     explain: true,
   });
+}
+
+function modelOf(models: Config["models"], name: string): ModelConfig | undefined {
+  return models.get(name) ?? [...models.values()].find(({ aliases }) => aliases.includes(name));
 }
 
 function tagsOf(value: unknown): Record<string, string> {

@@ -67,10 +67,13 @@ export function stringsOf(body: Record<string, unknown>, name: string): string[]
   return value as string[];
 }
 
+/** Largest count: what goes on to other services is 32 bits wide. */
+const COUNT_MAX = 2 ** 32 - 1;
+
 /** A non-negative whole number, 0 when absent. Throws when it is something else. */
 export function countOf(body: Record<string, unknown>, name: string): number {
   const value = body[name] ?? 0;
-  if (typeof value !== "number" || !Number.isInteger(value) || value < 0)
-    throw new SignalboxError("REQUEST_MALFORMED", `${name} must be a whole number >= 0.`, { param: name });
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > COUNT_MAX)
+    throw new SignalboxError("REQUEST_MALFORMED", `${name} must be a whole number from 0 to ${COUNT_MAX}.`, { param: name });
   return value;
 }

@@ -1,4 +1,4 @@
-import type { Bed } from "./bed.ts";
+import { type Bed, NAMES } from "./bed.ts";
 import { failuresOf, Load, quantile, type Seen } from "./load.ts";
 
 /** A figure held against its goal. */
@@ -18,6 +18,7 @@ export interface Scenario {
 
 const BACKENDS = 4;
 const WARM_UP_MS = 10_000;
+const BUSY_MS = 3_000;
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
 const seconds = (ms: number): string => (Number.isFinite(ms) ? `${(ms / 1_000).toFixed(1)} s` : "never");
@@ -29,6 +30,13 @@ function callsOf({ simulation }: Bed, fromMs: number, untilMs: number, backend?:
     .calls()
     .filter((call) => call.path.includes("completions") && call.at_ms >= fromMs && call.at_ms < untilMs)
     .filter((call) => backend === undefined || call.backend === backend).length;
+}
+
+/** The backend that was called most in the last seconds: a fault of one that hardly gets anything would prove nothing. */
+function busiest(bed: Bed): string {
+  const nowMs = Date.now();
+  const calls = NAMES.map((name) => callsOf(bed, nowMs - BUSY_MS, nowMs, name));
+  return NAMES[calls.indexOf(Math.max(...calls))]!;
 }
 
 /** From `fromMs` on, how long until all requests of a whole second were answered well, ms. */
@@ -57,17 +65,18 @@ const latency = (seen: readonly Seen[]): number =>
 
 const gray: Scenario = {
   id: "slow",
-  title: "one of four backends ten times as slow, without an error, for 30 s",
+  title: "the busiest of four backends ten times as slow, without an error, for 30 s",
   run: async (bed, ratePerS) => {
     const load = new Load(bed.api, ratePerS);
     await sleep(WARM_UP_MS);
+    const victim = busiest(bed);
     const faultMs = Date.now();
-    bed.simulation.simulator.fault("one", "slow", { factor: 10 });
+    bed.simulation.simulator.fault(victim, "slow", { factor: 10 });
     await sleep(30_000);
     const clearMs = Date.now();
     await load.stop();
-    const share = callsOf(bed, faultMs + 10_000, clearMs, "one") / callsOf(bed, faultMs + 10_000, clearMs);
-    const settled = shareSettledMs(bed, "one", faultMs, clearMs, (value) => value <= 0.5 / BACKENDS);
+    const share = callsOf(bed, faultMs + 10_000, clearMs, victim) / callsOf(bed, faultMs + 10_000, clearMs);
+    const settled = shareSettledMs(bed, victim, faultMs, clearMs, (value) => value <= 0.5 / BACKENDS);
     const before = latency(load.between(faultMs - 5_000, faultMs));
     const after = latency(load.between(faultMs + 10_000, clearMs));
     const errors = load.seen.filter(({ ok }) => !ok);
@@ -87,26 +96,27 @@ const gray: Scenario = {
 
 const broken: Scenario = {
   id: "errors",
-  title: "one of four backends answers 500 to everything for 30 s",
+  title: "the busiest of four backends answers 500 to everything for 30 s",
   run: async (bed, ratePerS) => {
     const load = new Load(bed.api, ratePerS);
     await sleep(WARM_UP_MS);
+    const victim = busiest(bed);
     const faultMs = Date.now();
-    bed.simulation.simulator.fault("one", "500", {});
+    bed.simulation.simulator.fault(victim, "500", {});
     await sleep(30_000);
     const clearMs = Date.now();
-    bed.simulation.simulator.clear("one");
+    bed.simulation.simulator.clear(victim);
     await sleep(20_000);
     await load.stop();
     const during = load.between(faultMs, clearMs);
     const errors = during.filter(({ ok }) => !ok);
-    const opened = bed.breakers.find(({ atMs, backend, state }) => backend === "one" && state === "open" && atMs >= faultMs);
-    const failuresBefore = callsOf(bed, faultMs, opened?.atMs ?? clearMs, "one");
+    const opened = bed.breakers.find(({ atMs, backend, state }) => backend === victim && state === "open" && atMs >= faultMs);
+    const failuresBefore = callsOf(bed, faultMs, opened?.atMs ?? clearMs, victim);
     const openMs = (opened?.atMs ?? Number.POSITIVE_INFINITY) - faultMs;
     const extra = callsOf(bed, faultMs, clearMs) / Math.max(1, during.length);
-    const closed = bed.breakers.find(({ atMs, backend, state }) => backend === "one" && state === "closed" && atMs >= clearMs);
+    const closed = bed.breakers.find(({ atMs, backend, state }) => backend === victim && state === "closed" && atMs >= clearMs);
     const closeMs = (closed?.atMs ?? Number.POSITIVE_INFINITY) - clearMs;
-    const trials = callsOf(bed, clearMs, closed?.atMs ?? clearMs, "one");
+    const trials = callsOf(bed, clearMs, closed?.atMs ?? clearMs, victim);
     return [
       { what: "errors clients saw", goal: "<= 0.1 %", value: failuresOf(errors), met: errors.length <= 0.001 * during.length },
       {
@@ -168,18 +178,19 @@ function allDown(kind: "refuse" | "503"): Scenario {
 
 const flapping: Scenario = {
   id: "flap",
-  title: "one of four backends down 5 s, up 5 s",
+  title: "the busiest of four backends down 5 s, up 5 s",
   run: async (bed, ratePerS, flapS) => {
     const load = new Load(bed.api, ratePerS);
     await sleep(WARM_UP_MS);
+    const victim = busiest(bed);
     const faultMs = Date.now();
-    bed.simulation.simulator.fault("one", "500", { downMs: 5_000, upMs: 5_000 });
+    bed.simulation.simulator.fault(victim, "500", { downMs: 5_000, upMs: 5_000 });
     await sleep(flapS * 1_000);
     const clearMs = Date.now();
     await load.stop();
     const during = load.between(faultMs, clearMs);
     const errors = during.filter(({ ok }) => !ok);
-    const changes = bed.breakers.filter(({ backend, atMs }) => backend === "one" && atMs >= faultMs);
+    const changes = bed.breakers.filter(({ backend, atMs }) => backend === victim && atMs >= faultMs);
     // Half open is part of being open: what counts is open and closed.
     const flips = changes.filter(({ state }, at) => state !== "half_open" && state !== lastFirm(changes, at)).length;
     const perMinute = flips / (flapS / 60);

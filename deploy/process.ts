@@ -3,7 +3,7 @@ import { createMemoryBus, openNatsBus, type EventBus, type NatsBusDeps } from "#
 import { createUuidV7, type LoopLag, systemClock, systemRandom } from "#libs/clock/index.ts";
 import { redact, type Config } from "#libs/config/index.ts";
 import type { ReadinessCheck, ServiceModule } from "#libs/lifecycle/index.ts";
-import { AWAITED_MS } from "#libs/peers/index.ts";
+import { lacking } from "#libs/peers/index.ts";
 import { createMeshServer, createPublicRpcServer } from "#libs/rpc/index.ts";
 import { createLogger, createMetrics } from "#libs/telemetry/index.ts";
 import { createConsole, type ConsoleHost, type FaultPort } from "#services/console/index.ts";
@@ -143,8 +143,7 @@ function busCheck({ bus, clock }: Pick<ProcessContext, "bus" | "clock">): Readin
         return { state: "ok" };
       }
       if (met) return { state: "degraded", detail: "NATS is away: what others push is asked for instead, later" };
-      const awaited = clock.monotonicMs() - startedMs < AWAITED_MS;
-      return { state: awaited ? "failed" : "degraded", detail: "NATS has not been reached yet" };
+      return lacking("NATS has not been reached yet", clock, startedMs);
     },
   };
 }

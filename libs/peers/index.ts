@@ -30,7 +30,7 @@ export type {
   StartExperimentRequest,
 } from "./control.ts";
 export type { HealthPeer, HealthSnapshot } from "./health.ts";
-export { type AnswerStatus, AWAITED_MS, FirstAnswer, type Question } from "./first-answer.ts";
+export { type AnswerStatus, AWAITED_MS, FirstAnswer, firstPrices, lacking, type PricesOwner, type Question } from "./first-answer.ts";
 export type {
   BudgetState,
   CostQuery,

@@ -104,7 +104,6 @@ export class KeyBook {
       missing: "no key was ever loaded",
       answered: () => this.#loaded,
       ask: () => this.poll(),
-      failed: () => {},
     });
   }
 

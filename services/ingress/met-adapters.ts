@@ -1,6 +1,6 @@
 import type { Clock } from "#libs/clock/index.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
-import { type AdapterPeer, type AnswerStatus, AWAITED_MS } from "#libs/peers/index.ts";
+import { type AdapterPeer, type AnswerStatus, lacking } from "#libs/peers/index.ts";
 
 /** Unmet backends named in a readiness answer; the others are counted. */
 const NAMED_MAX = 8;
@@ -38,8 +38,7 @@ export class MetAdapters {
     if (unmet.length === 0) return { state: "ok" };
     if (this.#met.size === 0) return { state: "failed", detail: "no adapter has said what it serves yet" };
     const more = unmet.length > NAMED_MAX ? ` and ${unmet.length - NAMED_MAX} more` : "";
-    const awaited = this.#clock.monotonicMs() - this.#startedMs < AWAITED_MS;
-    return { state: awaited ? "failed" : "degraded", detail: `no adapter serves ${unmet.slice(0, NAMED_MAX).join(", ")}${more} yet` };
+    return lacking(`no adapter serves ${unmet.slice(0, NAMED_MAX).join(", ")}${more} yet`, this.#clock, this.#startedMs);
   }
 
   #unmet(): readonly string[] {

@@ -4,7 +4,7 @@ import type { EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS } from "#libs/bus/subjects.ts";
 import type { Clock } from "#libs/clock/index.ts";
 import { compilePriceBook, EMPTY_PRICE_INDEX, type PriceIndex } from "#libs/money/index.ts";
-import { type AnswerStatus, FirstAnswer, type LedgerPeer } from "#libs/peers/index.ts";
+import { type AnswerStatus, type FirstAnswer, firstPrices, type LedgerPeer } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import { START_WAIT_MS } from "./limits.ts";
 import { withinMs } from "./within.ts";
@@ -22,14 +22,11 @@ export class Prices {
     this.#bus = bus;
     this.#clock = clock;
     this.#logger = logger;
-    this.#first = new FirstAnswer(clock, {
-      missing: "no price book yet",
-      answered: () => this.loaded,
-      ask: async () => {
-        const book = await ledger.priceBook();
-        // One that was pushed meanwhile is not older.
-        if (!this.loaded) this.#adopt(book);
-      },
+    this.#first = firstPrices({
+      clock,
+      ledger,
+      loaded: () => this.loaded,
+      adopt: (book) => this.#adopt(book),
       failed: (cause) => logger.debug({ err: cause }, "the price book is not available yet"),
     });
   }

@@ -14,7 +14,7 @@ import type { EventBus, Subscription } from "#libs/bus/bus.ts";
 import { SUBJECTS, subjectOf } from "#libs/bus/subjects.ts";
 import type { Clock, Timer } from "#libs/clock/index.ts";
 import { compilePriceBook } from "#libs/money/index.ts";
-import { type AnswerStatus, type ControlPeer, FirstAnswer, type LedgerPeer, type PriceBook } from "#libs/peers/index.ts";
+import { type AnswerStatus, type ControlPeer, FirstAnswer, firstPrices, type LedgerPeer, type PriceBook } from "#libs/peers/index.ts";
 import type { Logger } from "#libs/telemetry/index.ts";
 import type { WatchedState } from "./experiment-watch.ts";
 import type { LiveEngine } from "./live-engine.ts";
@@ -59,21 +59,17 @@ export class Feeds {
     this.#deps = deps;
     this.#engine = engine;
     this.#loads = loads;
-    this.#prices = new FirstAnswer(deps.clock, {
-      missing: "no price book yet",
-      answered: () => engine.hasPrices,
-      ask: async () => {
-        const book = await deps.ledger.priceBook();
-        // One that was pushed meanwhile is not older.
-        if (!engine.hasPrices) this.#setPrices(book);
-      },
+    this.#prices = firstPrices({
+      clock: deps.clock,
+      ledger: deps.ledger,
+      loaded: () => engine.hasPrices,
+      adopt: (book) => this.#setPrices(book),
       failed: (cause) => deps.logger.debug({ err: cause }, "the price book is not available yet"),
     });
     this.#control = new FirstAnswer(deps.clock, {
       missing: "no control state yet",
       answered: () => this.#controlHeard,
       ask: () => this.#poll(),
-      failed: () => {},
     });
   }
 

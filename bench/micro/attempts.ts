@@ -212,7 +212,7 @@ async function main(): Promise<void> {
   const child = fork(fileURLToPath(import.meta.url), ["serve"]);
   const [{ port }] = (await once(child, "message")) as [{ port: number }];
   const address = `127.0.0.1:${port}`;
-  const policy = createPolicyClient({ ...base, addresses: [address], ingressId: "bench" });
+  const policy = createPolicyClient({ ...base, addresses: [address], ingressId: "bench", answerTimeoutMs: 25 });
   const adapters = createAdapterClient({ ...base, addresses: [address], bus: createMemoryBus(base) });
   while (!policy.connected || !adapters.serves("gpu-a")) await new Promise((resolve) => setTimeout(resolve, 10));
   const client = new Client(address, credentials.createInsecure(), { "grpc.enable_channelz": 0, "grpc.enable_retries": 0 });

@@ -57,6 +57,7 @@ export const RESILIENCE: ResilienceConfig = {
   retry: { budget: 0.1, minPerS: 3 },
   hedge: { budget: 0.01, after: "p95", maxCostNanoUsd: 5_000_000n },
   breaker: { consecutive: 5, successRate: 0.8, windowMs: 30_000, minRequests: 20, openMs: 5_000, maxOpenMs: 300_000, maxEjected: 0.5 },
+  // A decision between processes takes a tenth of it, and a person notices more.
   timeouts: { decideMs: 25, connectMs: 1_000, firstTokenMs: 30_000, idleStreamMs: 30_000 },
 };
 

@@ -110,7 +110,7 @@ function isUnavailable(error: unknown): boolean {
 }
 
 test("without an engine a decide is rejected at once as policy_unavailable", async () => {
-  const session = createPolicyClient({ ...base, addresses: ["127.0.0.1:1"], ingressId: "ingress-1" });
+  const session = createPolicyClient({ ...base, addresses: ["127.0.0.1:1"], ingressId: "ingress-1", answerTimeoutMs: 25 });
   await assert.rejects(Promise.resolve(session.decide(requestOf("x")).decision), isUnavailable);
   session.close();
 });

@@ -10,9 +10,6 @@ import { StreamLink } from "./stream-link.ts";
 import { TimeoutQueue } from "./timeout-queue.ts";
 import { type MeshTls, SESSION_PATH } from "./wire.ts";
 
-/** The default of `answerTimeoutMs`: ten times what a decision takes, and less than a person notices. */
-const ANSWER_TIMEOUT_MS = 25;
-
 /** How often a request is given the same time again because its engine is answering others meanwhile: busy, not gone. */
 const EXTENSIONS_MAX = 3;
 
@@ -29,8 +26,8 @@ export interface PolicyClientDeps {
   readonly random: Random;
   readonly logger: Logger;
   readonly tls?: MeshTls | undefined;
-  /** Time for an engine to answer or to say that the request waits, ms; default 25. Then the caller uses its fallback. */
-  readonly answerTimeoutMs?: number;
+  /** Time for an engine to answer or to say that the request waits, ms. Then the caller uses its fallback. */
+  readonly answerTimeoutMs: number;
 }
 
 interface Pending {
@@ -75,7 +72,7 @@ class PolicyClient implements PolicySession {
 
   constructor(deps: PolicyClientDeps) {
     this.#deps = deps;
-    this.#answerTimeoutMs = deps.answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
+    this.#answerTimeoutMs = deps.answerTimeoutMs;
     this.#timeouts = new TimeoutQueue(deps.clock, this.#answerTimeoutMs, (pending) => this.#timedOut(pending));
     this.#book = new AddressBook(deps.addresses, deps.clock, (addresses) => this.#follow(addresses));
   }

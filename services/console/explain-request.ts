@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { type DecideRequest, DecideRequestSchema, Operation, RequestClass } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import { CAPABILITY_BITS, maskOf } from "#libs/capability/index.ts";
-import type { Config, ModelConfig } from "#libs/config/model.ts";
+import type { Config } from "#libs/config/model.ts";
+import { modelNamed } from "#libs/config/model-named.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { countOf, stringOf, stringsOf } from "./http.ts";
 
@@ -17,7 +18,7 @@ type CapabilityName = keyof typeof CAPABILITY_BITS;
  * The features of a dry run from the admin API's JSON: a chat, or an embeddings call where that is needed or all the model is for. Throws
  * a REQUEST_MALFORMED that names the parameter.
  */
-export function dryRunRequest(body: Record<string, unknown>, decisionId: string, { models }: Pick<Config, "models">): DecideRequest {
+export function dryRunRequest(body: Record<string, unknown>, decisionId: string, config: Pick<Config, "models">): DecideRequest {
   const model = stringOf(body, "model");
   if (model === undefined || model === "") throw new SignalboxError("REQUEST_MALFORMED", "model is needed.", { param: "model" });
   const className = stringOf(body, "class") ?? "";
@@ -29,7 +30,7 @@ export function dryRunRequest(body: Record<string, unknown>, decisionId: string,
     throw new SignalboxError("REQUEST_MALFORMED", `needs knows ${Object.keys(CAPABILITY_BITS).join(", ")}; not "${unknown}".`, {
       param: "needs",
     });
-  const embeds = needs.includes("embeddings") || modelOf(models, model)?.requires.has("embeddings") === true;
+  const embeds = needs.includes("embeddings") || modelNamed(config, model)?.requires.has("embeddings") === true;
   return create(DecideRequestSchema, {
     decisionId,
     requestId: decisionId,
@@ -48,10 +49,6 @@ export function dryRunRequest(body: Record<string, unknown>, decisionId: string,
     unit: stringOf(body, "user") ?? "",
     explain: true,
   });
-}
-
-function modelOf(models: Config["models"], name: string): ModelConfig | undefined {
-  return models.get(name) ?? [...models.values()].find(({ aliases }) => aliases.includes(name));
 }
 
 function tagsOf(value: unknown): Record<string, string> {

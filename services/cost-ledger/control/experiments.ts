@@ -13,6 +13,7 @@ import {
   type StartExperimentRequest,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { Config } from "#libs/config/model.ts";
+import { modelNamed } from "#libs/config/model-named.ts";
 import { changeProblem, type RequestChange } from "#libs/config/request-change.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import {
@@ -281,8 +282,8 @@ function checkWeights(arms: readonly NewArm[]): void {
 }
 
 function modelOf(config: Config, asked: string): string {
-  if (config.models.has(asked)) return asked;
-  for (const model of config.models.values()) if (model.aliases.includes(asked)) return model.name;
+  const model = modelNamed(config, asked);
+  if (model !== undefined) return model.name;
   throw refusal("model", `no model "${asked.slice(0, TEXT_MAX)}"; known: ${[...config.models.keys()].join(", ")}`);
 }
 

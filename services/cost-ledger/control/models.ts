@@ -6,6 +6,7 @@ import {
   type RollbackModelRequest,
 } from "#gen/signalbox/control/v1/control_service_pb.ts";
 import type { Config, ModelConfig } from "#libs/config/model.ts";
+import { modelNamed } from "#libs/config/model-named.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import {
   decodeModelHistory,
@@ -106,7 +107,7 @@ export function listModels(state: ControlState, scene: ExperimentScene): ModelRe
 }
 
 function findModel(config: Config, asked: string): ModelConfig {
-  const model = config.models.get(asked) ?? [...config.models.values()].find(({ aliases }) => aliases.includes(asked));
+  const model = modelNamed(config, asked);
   if (model !== undefined) return model;
   const known = [...config.models.keys()].join(", ");
   throw new SignalboxError("ROUTE_UNKNOWN", `no model "${asked.slice(0, TEXT_MAX)}"; known: ${known}`, {

@@ -1,2 +1,2 @@
 export { CAPABILITY_BITS, fitsContext, maskOf, missingFrom, onlyEmbeds } from "./capability.ts";
-export { contextRefusal, lackOf, paramAtFault, reasonsOf, type Refusal } from "./refusal.ts";
+export { contextRefusal, lackOf, paramAtFault, reasonsOf, type Refusal, TOO_DEAR, TRIED } from "./refusal.ts";

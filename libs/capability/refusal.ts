@@ -6,6 +6,12 @@ export interface Refusal {
   readonly detail: string;
 }
 
+/** A backend that failed earlier in this request. */
+export const TRIED: Refusal = { requirement: "tried", detail: "failed earlier in this request" };
+
+/** A backend that the caller's cost limit rules out. */
+export const TOO_DEAR: Refusal = { requirement: "cost", detail: "would cost more than the request allows" };
+
 /** A candidate with its reason, where it has one. */
 interface RuledOut {
   readonly backend: string;

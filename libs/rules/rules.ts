@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import type * as Cel from "@bufbuild/cel";
 import { Operation, type DecideRequest } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { CAPABILITY_BITS } from "#libs/capability/index.ts";
+import { CAPABILITY_BITS, type Refusal } from "#libs/capability/index.ts";
 import type { ClassName, RuleConfig } from "#libs/config/model.ts";
 import { SignalboxError } from "#libs/errors/index.ts";
 import { readingOf, sampleOf } from "./sense.ts";
@@ -81,7 +81,7 @@ export function compileRules(rules: readonly RuleConfig[], backends: readonly Ru
 }
 
 /** Requirement and words of a verdict that rules a backend out. */
-export function ruledOutBy(rule: CompiledRule, verdict: number): { readonly requirement: string; readonly detail: string } {
+export function ruledOutBy(rule: CompiledRule, verdict: number): Refusal {
   if (verdict === RULE_EXCLUDED) return { requirement: "rule", detail: `excluded by rule ${rule.name}` };
   return { requirement: rule.requirement, detail: `rule ${rule.name} requires other labels` };
 }

@@ -1,5 +1,6 @@
 import { type DecideRequest, Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
 import type { Clock } from "#libs/clock/index.ts";
+import type { Refusal } from "#libs/capability/index.ts";
 import type { ClassName, Config } from "#libs/config/model.ts";
 import type { ConfigSource } from "#libs/config/source.ts";
 import { type PriceIndex, ratesAt, upperBound } from "#libs/money/index.ts";
@@ -13,7 +14,7 @@ export interface AppliedRule {
   /** The class it gives; undefined = the request keeps its own. */
   readonly class: ClassName | undefined;
   /** Why a backend may not serve the request; undefined = it may. */
-  readonly against: (backend: string) => { readonly requirement: string; readonly detail: string } | undefined;
+  readonly against: (backend: string) => Refusal | undefined;
 }
 
 const NO_LABELS: ReadonlyMap<string, string> = new Map();

@@ -21,6 +21,8 @@ import {
   paramAtFault,
   reasonsOf,
   type Refusal,
+  TOO_DEAR,
+  TRIED,
 } from "#libs/capability/index.ts";
 import type { AppliedRule, FallbackConstraints } from "./fallback-constraints.ts";
 import { classNameOf, classOf } from "./request-options.ts";
@@ -45,8 +47,7 @@ export function decideByFallback(request: DecideRequest, fallback: PolicyFallbac
     if (refusal !== undefined) {
       incapable++;
       excluded.push(ruledOut(candidate, refusal));
-    } else if (request.exclude.includes(entry.backend))
-      excluded.push(ruledOut(candidate, { requirement: "tried", detail: "failed earlier in this request" }));
+    } else if (request.exclude.includes(entry.backend)) excluded.push(ruledOut(candidate, TRIED));
     else if (entry.lastResort) spare.push(candidate);
     else if (!entry.usable)
       excluded.push(ruledOut(candidate, { requirement: "health", detail: "was not usable when the fallback was made" }));
@@ -128,9 +129,7 @@ function hardRefusal(
     return contextRefusal(request.inputTokens, request.maxOutputTokens, entry.context);
   const against = rule?.against(entry.backend);
   if (against !== undefined) return against;
-  return constraints.isTooDear(request, entry.backend)
-    ? { requirement: "cost", detail: "would cost more than the request allows" }
-    : undefined;
+  return constraints.isTooDear(request, entry.backend) ? TOO_DEAR : undefined;
 }
 
 function ruledOut(candidate: Candidate, { requirement, detail }: Refusal): Candidate {

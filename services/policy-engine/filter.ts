@@ -1,5 +1,5 @@
 import { Operation } from "#gen/signalbox/policy/v1/policy_pb.ts";
-import { contextRefusal, fitsContext, lackOf, onlyEmbeds, type Refusal } from "#libs/capability/index.ts";
+import { contextRefusal, fitsContext, lackOf, onlyEmbeds, type Refusal, TOO_DEAR, TRIED } from "#libs/capability/index.ts";
 import { type CompiledRule, RULE_EXCLUDED, RULE_LABEL, ruledOutBy } from "#libs/rules/index.ts";
 import type { Resolved, SchedulingClass } from "./resolve.ts";
 import type { CompiledBackend, PolicySnapshot } from "./snapshot.ts";
@@ -109,14 +109,14 @@ export function describe(
     case OUT.price:
       return { requirement: "price", detail: "has no price, and prices.on_unknown is reject" };
     case OUT.cost:
-      return { requirement: "cost", detail: "would cost more than the request allows" };
+      return TOO_DEAR;
     case OUT.rateLimit:
       return {
         requirement: "rate_limit",
         detail: `the provider's limit is used up for ${seconds(rateWaitMs(state, needs, nowMs))}`,
       };
     case OUT.tried:
-      return { requirement: "tried", detail: "failed earlier in this request" };
+      return TRIED;
     case OUT.drain:
       return { requirement: "drain", detail: "drained" };
     case OUT.breaker: {
@@ -125,9 +125,8 @@ export function describe(
       return { requirement: "health", detail: `breaker open for ${seconds(leftMs)}` };
     }
     case OUT.trial: {
-      const breaker = state.breaker.state(nowMs);
-      const isFree = breaker.kind === "half_open" && breaker.trialSinceMs === undefined;
-      return { requirement: "health", detail: `breaker half open, its trial is ${isFree ? "left to another request" : "under way"}` };
+      const trial = state.breaker.canAdmit(nowMs) ? "left to another request" : "under way";
+      return { requirement: "health", detail: `breaker half open, its trial is ${trial}` };
     }
     case OUT.ejected:
       return { requirement: "health", detail: state.healthReason === "" ? "ejected" : `ejected: ${state.healthReason}` };

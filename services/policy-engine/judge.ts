@@ -325,9 +325,7 @@ export class Judge {
   freeTrials(resolved: Resolved, state: EngineState, nowMs: number): number {
     let free = 0;
     for (let at = 0; at < this.table.count; at++) {
-      if (this.out[at] !== OUT.trial) continue;
-      const breaker = state.backends[resolved.model.candidates[at]!]!.breaker.state(nowMs);
-      if (breaker.kind === "half_open" && breaker.trialSinceMs === undefined) free++;
+      if (this.out[at] === OUT.trial && state.backends[resolved.model.candidates[at]!]!.breaker.canAdmit(nowMs)) free++;
     }
     return free;
   }

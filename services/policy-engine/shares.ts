@@ -134,15 +134,13 @@ export class TenantShares {
 
   /** Whether the tenant is held back anywhere. */
   holdsBack(model: string, tenant: string): boolean {
-    const pool = this.#pools.get(model);
-    return pool !== undefined && pool.clear.size > 0 && pool.heavy.has(tenant);
+    return this.#holdingBack(model, tenant) !== undefined;
   }
 
   /** Most requests at once up to which the tenant may use the backend (by index); Infinity = it is not held back there. */
   mostFor(model: string, tenant: string, backend: number): number {
-    if (!this.holdsBack(model, tenant)) return Number.POSITIVE_INFINITY;
-    const pool = this.#pools.get(model)!;
-    return pool.clear.get(backend) ?? pool.sustained.get(backend) ?? Number.POSITIVE_INFINITY;
+    const pool = this.#holdingBack(model, tenant);
+    return pool?.clear.get(backend) ?? pool?.sustained.get(backend) ?? Number.POSITIVE_INFINITY;
   }
 
   /** Whether a backend (by index) is kept clear of the model's heavy tenants. */
@@ -164,6 +162,12 @@ export class TenantShares {
       if (needed > 0) keepClear(pool, needed, snapshot.models.get(model)?.candidates ?? [], snapshot, backends, nowMs);
       else pool.clear.clear();
     }
+  }
+
+  /** The pool that holds the tenant back; undefined = none does. */
+  #holdingBack(model: string, tenant: string): Pool | undefined {
+    const pool = this.#pools.get(model);
+    return pool !== undefined && pool.clear.size > 0 && pool.heavy.has(tenant) ? pool : undefined;
   }
 
   #poolOf(model: string): Pool | undefined {
